@@ -1,0 +1,1 @@
+"""Scans, readers, the catalog, the pixel store, splits and phantoms."""

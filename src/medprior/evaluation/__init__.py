@@ -1,0 +1,1 @@
+"""Pure metrics, intervals and probes on arrays."""

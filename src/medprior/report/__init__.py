@@ -1,0 +1,1 @@
+"""Verdicts and data cards as pages."""

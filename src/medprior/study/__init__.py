@@ -1,0 +1,1 @@
+"""Arms x label budgets x seeds, and the verdict drawn from them."""

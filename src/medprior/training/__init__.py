@@ -1,0 +1,1 @@
+"""The loops: pre-train, adapt; run folders, checkpoints, planning."""

@@ -1,0 +1,1 @@
+"""On-device views: geometry, intensity, masking, drawn per sample."""

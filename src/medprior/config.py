@@ -1,0 +1,186 @@
+"""Every setting of medprior, validated before any work; a wrong name is answered with the nearest right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medprior.errors import SettingsError, unknown
+
+Budget = int | Literal["all"]
+Adaptation = Literal["probe", "fine-tune"]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown names are refused, values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataSettings(Section):
+    """What is read and how it is stored."""
+
+    patient: str | None = Field(None, description="column of the label file that names the patient")
+    label: tuple[str, ...] = Field((), description="label column; several make a multi-label task")
+    size: int | None = Field(
+        None, ge=16, le=1024, description="side of a view in pixels; chosen from the data when absent"
+    )
+    workers: int | None = Field(None, ge=1, description="reading threads; all cores when absent")
+
+
+class PretrainSettings(Section):
+    """Pre-training on the unlabelled scans."""
+
+    methods: tuple[str, ...] = Field((), description="methods to compare; chosen from the machine when absent")
+    backbone: str | None = Field(None, description="encoder; each method's default when absent")
+    preset: str = Field("small", description="settings of the method: paper, small, ...")
+    weights: str | None = Field(None, description="start from this encoder folder, weights file, timm or hf-hub: name")
+    steps: int | None = Field(None, ge=1, description="optimiser steps; chosen from the minutes when absent")
+    batch_size: int | None = Field(None, ge=2, description="images per step; the preset's when absent")
+    lr: float | None = Field(None, gt=0, description="base learning rate; the preset's when absent")
+    seeds: int = Field(1, ge=1, description="independent pre-training runs per method")
+    checkpoint_seconds: float = Field(60, ge=0, description="time between two checkpoints")
+
+
+class AdaptSettings(Section):
+    """Adapting an encoder with the few labels."""
+
+    adaptations: tuple[Adaptation, ...] = Field(("probe", "fine-tune"), min_length=1)
+    steps: int | None = Field(
+        None, ge=1, description="steps of every fine-tuning and of scratch at 1x; planned when absent"
+    )
+    batch_size: int = Field(32, ge=2)
+    learning_rates: tuple[float, ...] = Field(
+        (1e-3,), min_length=1, description="trials; more than one is chosen inside the budget"
+    )
+    weight_decay: float = Field(0.05, ge=0)
+    layer_decay: float = Field(
+        0.75, gt=0, le=1, description="rate of each earlier layer when fine-tuning; scratch uses 1"
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps")
+    average: float = Field(0.25, gt=0, le=1, description="last share of steps whose weights are averaged")
+    early_stop_from: int = Field(200, ge=1, description="labelled patients from which validation may stop training")
+    class_balanced: bool = True
+
+
+class StudySettings(Section):
+    """Arms x budgets x seeds."""
+
+    budgets: tuple[Budget, ...] = Field((), description="labelled patients, or all; chosen from the labels when absent")
+    seeds: int = Field(3, ge=1, description="adaptation seeds")
+    seed: int = Field(0, ge=0, description="the seed everything else is derived from")
+    minutes: float | None = Field(None, gt=0, description="time for the whole study; 30 when absent")
+    test_fraction: float = Field(0.25, gt=0, lt=1)
+    folds: int | None = Field(None, ge=2, description="cross-validation folds under 200 labelled patients")
+    free_validation: bool = Field(False, description="use a given validation split beyond the budget")
+    threads: int | None = Field(None, ge=1, description="CPU threads of every training; all cores when absent")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
+
+
+class Settings(Section):
+    """All settings of a study or run; `method` holds what overrides a method's preset, by method name."""
+
+    data: DataSettings = DataSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    adapt: AdaptSettings = AdaptSettings()
+    study: StudySettings = StudySettings()
+    method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def load_settings(
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    methods: Iterable[str] = (),
+) -> Settings:
+    """Settings from a YAML file, then `section.key=value` assignments, then `overrides` (same dotted names).
+
+    Args:
+        methods: names that may stand as a section of their own (`simclr.temperature=0.2`).
+
+    Raises:
+        SettingsError: unknown name (with the nearest), wrong value (with what is allowed), unreadable file.
+    """
+    tree: dict[str, Any] = _read_yaml(file) if file else {}
+    for assignment in assignments:
+        name, found, value = assignment.partition("=")
+        if not found:
+            raise SettingsError(
+                f'"{assignment}" is no setting', do="Write --set section.key=value, for instance --set adapt.steps=200"
+            )
+        _assign(tree, name.strip(), _parse(value, name), frozenset(methods))
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _assign(tree, name, value, frozenset(methods))
+    return validate(tree)
+
+
+def validate(tree: Mapping[str, Any]) -> Settings:
+    """Check a tree of settings."""
+    _check_names(tree)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "constrained-int")
+        given = first.get("input")
+        raise SettingsError(f"wrong value {given!r}: {first['msg'].lower()}", where=f"setting {where}") from None
+
+
+def _check_names(tree: Mapping[str, Any]) -> None:
+    for section, values in tree.items():
+        if section not in Settings.model_fields:
+            raise unknown("section of settings", section, Settings.model_fields)
+        if section == "method":
+            continue
+        if not isinstance(values, Mapping):
+            raise SettingsError(f"section {section} holds settings, not {values!r}", where=section)
+        known = type(getattr(Settings(), section)).model_fields
+        for name in values:
+            if name not in known:
+                raise unknown(f"setting of {section}:", name, known)
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: Any, methods: frozenset[str]) -> None:
+    parts = dotted.split(".")
+    if parts[0] in methods:
+        parts = ["method", *parts]
+    if parts[0] not in Settings.model_fields:
+        raise unknown("section of settings", parts[0], [*Settings.model_fields, *methods])
+    if len(parts) < 2:
+        raise SettingsError(f'"{dotted}" names no section', do="Write section.key, for instance study.seeds")
+    branch = tree
+    for part in parts[:-1]:
+        branch = branch.setdefault(part, {})
+    branch[parts[-1]] = value
+
+
+def _parse(value: str, name: str) -> Any:
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SettingsError(f'"{value}" cannot be read as a value', where=f"setting {name}") from None
+    if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError("the settings file cannot be read", where=str(file), do=str(error)) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            "the settings file holds no sections", where=str(file), do=f"Sections: {', '.join(Settings.model_fields)}"
+        )
+    return tree

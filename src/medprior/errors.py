@@ -74,3 +74,9 @@ def unknown(kind: str, name: str, options: Iterable[str], *, see: str | None = N
     hint = f'Nearest: "{close}". ' if close else ""
     tail = f" ({see})" if see else ""
     return SettingsError(f'unknown {kind} "{name}"', do=f"{hint}All: {', '.join(names)}{tail}")
+
+
+class Interrupted(MedpriorError):
+    """The user, or the system, asked to stop; everything finished so far is saved."""
+
+    exit_code = 130

@@ -1,0 +1,83 @@
+"""Files that are whole or absent, and errors of the disk said plainly."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medprior.errors import OutputError
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A path to write beside `path`; on success it is synced and renamed over it, on failure removed.
+
+    Raises:
+        OutputError: no space, no permission.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with said_plainly(path):
+        try:
+            yield aside
+            with aside.open("rb+") as written:
+                os.fsync(written.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def said_plainly(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into an OutputError that names `path` and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError("no space left on the disk", where=str(path), do="Free some space or choose another --out, then repeat the command") from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+            raise OutputError("this place cannot be written to", where=str(path), do="Choose another --out or mend the permissions") from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with said_plainly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all; not-a-number becomes null."""
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(path: Path) -> Path:
+    """Make `path` and prove that it can be written to.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    with said_plainly(path):
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.write_bytes(b"medprior")
+        probe.unlink()
+    return path
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not (value - value == 0):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return _finite(value.item())
+    return value

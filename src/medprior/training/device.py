@@ -1,0 +1,40 @@
+"""Where to compute, and in which number format."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from medprior.errors import SettingsError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes a GPU when there is one.
+
+    Raises:
+        SettingsError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f'unknown device "{name}"', do="Use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f'there is no device "{name}" here', do=f"{torch.cuda.device_count()} GPUs are visible; use --set study.device=cpu")
+    return device
+
+
+def precision(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 autocast on GPUs that have it; fp32 elsewhere (on CPU bf16 is slower)."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def layout(device: torch.device, spatial_dims: int, is_cnn: bool) -> torch.memory_format:
+    """Channels-last for convolutions on a GPU; plain elsewhere."""
+    if device.type != "cuda" or not is_cnn:
+        return torch.contiguous_format
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d

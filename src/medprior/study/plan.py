@@ -1,0 +1,118 @@
+"""From what was found to what will be done, each choice with its reason and the time it will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from medprior.study.arms import Grid
+
+PRETRAIN_SHARE = 0.5
+RESERVE_SHARE = 0.08
+RESERVE_SECONDS = 10.0
+LEAST_STEPS = 30
+MOST_EPOCHS = 100
+DEFAULT_MINUTES = 30.0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine does, measured: seconds per pre-training step by (method, backbone), and per
+    fine-tuning step and per embedded image by backbone."""
+
+    pretrain_step: Mapping[tuple[str, str], float]
+    adapt_step: Mapping[str, float]
+    embed_image: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps of every training, fixed before the first one, and the seconds they should take."""
+
+    pretrain_steps: Mapping[tuple[str, str], int]
+    adapt_steps: Mapping[int, int]
+    seconds: float
+
+
+def make_schedule(
+    grid: Grid,
+    images: Mapping[int, int],
+    rates: Rates,
+    *,
+    seconds: float,
+    batch_size: int,
+    embedded: int,
+    pretrain_steps: int | None = None,
+    adapt_steps: int | None = None,
+    most_pretrain_steps: Mapping[tuple[str, str], int] | None = None,
+) -> Schedule:
+    """Share `seconds` between pre-training and adaptation.
+
+    Half goes to pre-training, shared equally between its runs. Adaptation steps grow with the square root of the
+    images of a budget, at least 30 and at most 100 passes over them; scratch is trained once as long and once
+    twice as long as any fine-tuning.
+
+    Args:
+        images: budget -> images it holds.
+        embedded: images each pre-trained encoder has to embed for its probes.
+        pretrain_steps, adapt_steps: given by the user; then nothing is chosen.
+        most_pretrain_steps: no more than the method's own preset asks for.
+    """
+    runs = {pair: grid.pretrain_seeds * grid.folds for pair in grid.methods}
+    embedding = sum(rates.embed_image[backbone] * embedded * runs[(m, backbone)] for m, backbone in grid.methods)
+    left = max(0.0, seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - embedding)
+    share = left * PRETRAIN_SHARE / max(1, len(grid.methods))
+    chosen = {}
+    for pair in grid.methods:
+        afford = int(share / (runs[pair] * rates.pretrain_step[pair]))
+        limit = (most_pretrain_steps or {}).get(pair, afford)
+        chosen[pair] = pretrain_steps or max(LEAST_STEPS, min(afford, limit))
+    spent = sum(chosen[pair] * runs[pair] * rates.pretrain_step[pair] for pair in grid.methods)
+    adapt = _adapt_steps(grid, images, rates, max(0.0, left - spent), batch_size, adapt_steps)
+    adapting = sum(_unit_cost(grid, rates, budget) * steps for budget, steps in adapt.items())
+    total = spent + adapting + embedding + RESERVE_SECONDS + 0.04 * (spent + adapting)
+    return Schedule(chosen, adapt, total)
+
+
+def _adapt_steps(grid: Grid, images: Mapping[int, int], rates: Rates, seconds: float, batch_size: int, given: int | None) -> dict[int, int]:
+    if given:
+        return dict.fromkeys(grid.budgets, given)
+    most = {b: max(LEAST_STEPS, math.ceil(MOST_EPOCHS * images[b] / min(batch_size, images[b]))) for b in grid.budgets}
+
+    def steps(scale: float) -> dict[int, int]:
+        return {b: int(min(most[b], max(LEAST_STEPS, scale * math.sqrt(images[b])))) for b in grid.budgets}
+
+    def cost(scale: float) -> float:
+        return sum(_unit_cost(grid, rates, b) * s for b, s in steps(scale).items())
+
+    return steps(_largest(lambda scale: cost(scale) <= seconds))
+
+
+def _unit_cost(grid: Grid, rates: Rates, budget: int) -> float:
+    """Seconds that one more step at `budget` costs the whole study."""
+    tuned = "fine-tune" in grid.adaptations
+    total = 0.0
+    for backbone in grid.backbones:
+        methods = sum(1 for _, b in grid.methods if b == backbone) if tuned else 0
+        total += (3 + methods) * grid.seeds * grid.folds * rates.adapt_step[backbone]
+        if budget == max(grid.budgets):  # what is taken home is chosen and refitted at the largest budget
+            total += (methods + 1) * rates.adapt_step[backbone]
+    return total
+
+
+def _largest(fits: Callable[[float], bool], most: float = 1e4) -> float:
+    low, high = 0.0, most
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def default_budgets(patients: int, classes: int, multilabel: bool) -> tuple[int, ...]:
+    """Three budgets, evenly spaced in ratio: about 20 patients (four a class at least), the middle, and all."""
+    least = max(20, 0 if multilabel else 6 * classes)
+    if patients <= 2 * least:
+        return (patients,)
+    middle = round(math.sqrt(least * patients))
+    return (least, middle, patients)

@@ -1,0 +1,223 @@
+"""What a report shows, as plain data: the page never opens a file, a model or a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+"""Pixels as they are drawn, (N, C, H, W) uint8; C = 1 is grey, C = 3 is colour."""
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""(steps, values) of one quantity of a training run; values that are not finite leave a gap."""
+
+Role = Literal["arm", "reference", "longer"]
+"""A compared arm, scratch of the same encoder, or that scratch trained for twice the steps."""
+
+
+class Problem(TypedDict):
+    """A scan that could not be read. `row` is its row in the catalog; `reason` must carry no path."""
+
+    row: int
+    reason: str
+
+
+ClassScore = TypedDict(
+    "ClassScore",
+    {
+        "arm": str,
+        "budget": int,
+        "class": str,
+        "metric": str,
+        "mean": float,
+        "low": float | None,
+        "high": float | None,
+    },
+)
+"""One cell of the per-class table; the bounds are None where no interval is honest."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One label budget: it counts patients, and the images they own are printed beside."""
+
+    patients: int
+    images: int
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What the folder held. Only counts and row numbers: file and patient names stay out of the page.
+
+    `splits` maps a split to its number of images; `classes` maps a class to its number of images per split.
+    """
+
+    images: int
+    labelled: int = 0
+    patients: int | None = None
+    modality: str = ""
+    sizes: str = ""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Single images, one caption each (catalog row and label)."""
+
+    images: Images
+    captions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of images that belong together: `columns` names them, `images` is (rows, columns, C, H, W) uint8.
+
+    `captions`, when given, names each row (its catalog row).
+    """
+
+    columns: Sequence[str]
+    images: Images
+    captions: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything one report shows; a part left at its default is left out of the page.
+
+    Args:
+        title: names the data, at the top of the page.
+        verdict: `verdict.json` as it is: arms, labels_saved, sentences, warnings, metric, unit, test_patients.
+        summary: what the folder held.
+        plan: what was chosen and why, one line each.
+        budgets: label budgets in patients and images.
+        per_class: scores per class.
+        examples: images of the data set.
+        reconstructions: per method, rows of target, masked, reconstruction.
+        views: per method, rows of the original and its views.
+        training: per run, per quantity, a curve.
+        results: rows of the long table of all scores; every row has the same keys.
+        command: what repeats this report.
+        environment: name to value: versions, hardware, hours.
+        links: text to place: the predictor's folder, the command that uses it.
+        limits: what the verdict does not cover, beside its warnings.
+    """
+
+    title: str
+    verdict: Mapping[str, Any]
+    summary: DataSummary | None = None
+    plan: Sequence[str] = ()
+    budgets: Sequence[Budget] = ()
+    per_class: Sequence[ClassScore] = ()
+    examples: Gallery | None = None
+    reconstructions: Mapping[str, Rows] = field(default_factory=dict)
+    views: Mapping[str, Rows] = field(default_factory=dict)
+    training: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
+    results: Sequence[Mapping[str, object]] = ()
+    command: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    limits: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A score at a budget; its bounds are None where no interval is honest."""
+
+    budget: int
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of the figures: an arm over the budgets. `style` numbers its colour and marker."""
+
+    name: str
+    role: Role
+    style: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How many times the labels of its reference an arm's labels are worth; None is an open bound."""
+
+    name: str
+    style: int
+    budget: int
+    reference: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+def series_of(verdict: Mapping[str, Any]) -> list[Series]:
+    """The lines of a verdict: scratch first, then the arms in the order the verdict gives them."""
+    rows: Sequence[Mapping[str, Any]] = verdict.get("arms", ())
+    names = {_key(row): _name(row, rows) for row in rows}
+    roles = {key: _role(key[0]) for key in names}
+    keys = sorted(names, key=lambda key: roles[key] == "arm")
+    styles = _styles(key for key in keys if roles[key] == "arm")
+    return [Series(names[key], roles[key], styles.get(key, 0), _points(rows, key)) for key in keys]
+
+
+def savings_of(verdict: Mapping[str, Any], series: Sequence[Series]) -> list[Saving]:
+    """The rows of the labels-saved figure, by reference, then by budget as in the verdict."""
+    styles = {one.name: one.style for one in series}
+    styles |= {one.name.split(",")[0]: one.style for one in reversed(series)}
+    return [
+        Saving(
+            row["arm"],
+            styles.get(row["arm"], 0),
+            int(row["budget"]),
+            row.get("reference", "scratch"),
+            row.get("ratio"),
+            row.get("low"),
+            row.get("high"),
+        )
+        for row in verdict.get("labels_saved", ())
+    ]
+
+
+def unit_of(verdict: Mapping[str, Any], count: int = 2) -> str:
+    """The word for what a budget counts, in the number that `count` asks for."""
+    word = str(verdict.get("unit") or "patients").removesuffix("s")
+    return word if count == 1 else f"{word}s"
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["arm"], row.get("adaptation") or "", row.get("encoder") or ""
+
+
+def _name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The arm's name, with its adaptation or encoder only where the arm has more than one of them."""
+    same = {_key(other) for other in rows if other["arm"] == row["arm"]}
+    extra = [_key(row)[place] for place in (1, 2) if len({key[place] for key in same}) > 1]
+    return ", ".join([row["arm"], *extra])
+
+
+def _role(arm: str) -> Role:
+    name = arm.casefold().replace("×", "x")
+    if "scratch" not in name:
+        return "arm"
+    return "longer" if "2x" in name else "reference"
+
+
+def _styles(keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    return {key: number for number, key in enumerate(keys, start=1)}
+
+
+def _points(rows: Sequence[Mapping[str, Any]], key: tuple[str, str, str]) -> tuple[Point, ...]:
+    points = [
+        Point(int(row["budget"]), float(row["mean"]), row.get("low"), row.get("high"))
+        for row in rows
+        if _key(row) == key and row.get("mean") is not None
+    ]
+    return tuple(sorted(points, key=lambda point: point.budget))

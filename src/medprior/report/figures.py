@@ -1,0 +1,266 @@
+"""The figures of a report as inline SVG: label-efficiency curves, labels saved, training curves.
+
+Each of the first two is drawn for a wide and for a narrow column, so that its letters stay readable on a phone.
+Colours come from the page's style sheet by class (s1, s2, …); shapes and direct labels carry the same distinction.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from medprior.report import axes
+from medprior.report.axes import Scale, element, line, text
+from medprior.report.content import Curve, Point, Saving, Series, series_of, unit_of
+from medprior.report.wording import fixed, metric_name, number, ratio_text
+
+COLOURS = 6
+CHANCE = {"auroc": 0.5}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The drawing area of a figure, in the units of its viewBox."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+def style_class(series: Series | Saving) -> str:
+    """The class that colours a series; the colours repeat after six, the markers after five."""
+    return f"s{(series.style - 1) % COLOURS + 1}" if series.style else "s0"
+
+
+def marker(style: int, x: float, y: float, size: float = 5.0) -> Markup:
+    """The shape of a series around (x, y): a ring for references, else one of five filled shapes."""
+    if style == 0:
+        return element("circle", cx=x, cy=y, r=size - 1, class_="ring")
+    if style % 5 == 1:
+        return element("circle", cx=x, cy=y, r=size, class_="mark")
+    corners = {
+        2: ((-1, -1), (1, -1), (1, 1), (-1, 1)),
+        3: ((0, -1.25), (1.2, 0.95), (-1.2, 0.95)),
+        4: ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
+        0: ((0, 1.25), (1.2, -0.95), (-1.2, -0.95)),
+    }[style % 5]
+    reach = size * 0.9
+    outline = " ".join(f"{x + dx * reach:.1f},{y + dy * reach:.1f}" for dx, dy in corners)
+    return element("polygon", points=outline, class_="mark")
+
+
+def swatch(series: Series) -> Markup:
+    """The sample of a series that stands beside its name in a legend."""
+    body = [line(0.0, 7.0, 30.0, 7.0, "path"), marker(series.style, 15.0, 7.0, 4.5)]
+    group = element("g", *body, class_=f"series {style_class(series)} {series.role}")
+    return element("svg", group, viewBox="0 0 30 14", class_="swatch", aria_hidden="true")
+
+
+def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow: bool = False) -> Markup:
+    """Score against label budget (log scale), one line per arm, whiskers for intervals, scratch as grey reference.
+
+    Args:
+        verdict: the verdict, for its arms, metric and unit.
+        images: how many images the patients of a budget own, by budget; printed under the budget.
+        narrow: for a phone: smaller, the legend alone names the lines.
+    """
+    series = series_of(verdict)
+    points = [point for one in series for point in one.points]
+    budgets = sorted({point.budget for point in points})
+    room = 0.0 if narrow else max(len(one.name) for one in series) * 7.2 + 26
+    frame = Frame(360, 300, 34, 348, 26, 246) if narrow else Frame(880, 430, 44, 866 - min(room, 230), 30, 366)
+    x = Scale(budgets[0], budgets[-1], frame.left + 26, frame.right - 22, log=True)
+    low, high = axes.score_domain(value for point in points for value in _extent(point))
+    y = Scale(low, high, frame.bottom, frame.top)
+    metric, unit = metric_name(verdict["metric"]), unit_of(verdict)
+    drawn = [
+        *_score_axis(frame, y, metric, CHANCE.get(str(verdict["metric"]).casefold())),
+        *_budget_axis(frame, x, budgets, images, f"labelled {unit} (log scale)"),
+        *_lines(series, x, y),
+        *(() if narrow else _line_labels(series, frame, y)),
+        *_columns(frame, x, budgets),
+    ]
+    names = ", ".join(one.name for one in series)
+    label = f"Line chart: {metric} against labelled {unit}, {budgets[0]} to {budgets[-1]}, for {names}. "
+    return axes.picture(
+        frame.width, frame.height, label + "The table of scores holds every value.", drawn, _shape(narrow)
+    )
+
+
+def labels_saved(rows: Sequence[Saving], unit: str, *, narrow: bool = False) -> Markup:
+    """A forest plot of label ratios on a log scale with a line at 1x; an open bound ends in an arrow.
+
+    Args:
+        rows: one ratio each, with its bounds.
+        unit: what a budget counts, in the plural.
+        narrow: for a phone: the words stand above each row instead of beside it.
+    """
+    pitch, head = (50.0, 8.0) if narrow else (34.0, 8.0)
+    bottom = head + pitch * len(rows)
+    width, left, right = (360, 10, 350) if narrow else (880, 270, 680)
+    frame = Frame(width, bottom + 50, left, right, head, bottom)
+    low, high = _ratio_domain(rows)
+    x = Scale(low, high, frame.left, frame.right, log=True)
+    drawn = [*_ratio_axis(frame, x), line(x(1), frame.top, x(1), frame.bottom, "one")]
+    for place, row in enumerate(rows):
+        drawn += _saving(row, unit, frame, x, head + pitch * place, pitch, narrow)
+    told = "; ".join(f"{row.name} at {row.budget} {unit}: {ratio_text(row.ratio, row.low, row.high)}" for row in rows)
+    return axes.picture(frame.width, frame.height, f"Forest plot of labels saved. {told}.", drawn, _shape(narrow))
+
+
+def training_curve(name: str, curve: Curve, *, points: int = 160) -> Markup:
+    """One small panel: a quantity over the steps of a run, averaged down to `points` values."""
+    steps, values = _averaged(curve, points)
+    known = np.isfinite(values)
+    if not known.any():
+        return Markup("")
+    x = Scale(float(steps[0]), float(steps[-1]), 6, 214)
+    y = Scale(float(values[known].min()), float(values[known].max()), 84, 10)
+    runs = np.split(np.arange(len(values)), np.flatnonzero(np.diff(known.astype(int))) + 1)
+    paths = [_path([(x(steps[i]), y(values[i])) for i in run]) for run in runs if known[run[0]]]
+    last = np.flatnonzero(known)[-1]
+    drawn = [
+        line(6, 92, 214, 92, "axis"),
+        *paths,
+        element("circle", cx=x(steps[last]), cy=y(values[last]), r=2.5, class_="mark"),
+        text(220, y(values[last]) + 4, number(float(values[last])), "value"),
+        text(6, 106, number(float(steps[0]))),
+        text(214, 106, f"step {number(float(steps[-1]))}", anchor="end"),
+    ]
+    first, final = number(float(values[known][0])), number(float(values[last]))
+    told = f"{name}: from {first} to {final} over {number(float(steps[-1]))} steps"
+    return axes.picture(270, 112, told, [element("g", *drawn, class_="series s1")], "spark")
+
+
+def _extent(point: Point) -> Iterator[float]:
+    yield from (value for value in (point.mean, point.low, point.high) if value is not None)
+
+
+def _shape(narrow: bool) -> str:
+    return "chart narrow" if narrow else "chart wide"
+
+
+def _score_axis(frame: Frame, y: Scale, title: str, chance: float | None) -> Iterator[Markup]:
+    yield text(0, 13, title, "title")
+    digits = 1 if y.high - y.low > 0.4 else 2
+    for value in axes.linear_ticks(y.low, y.high):
+        yield line(frame.left, y(value), frame.right, y(value), "grid")
+        yield text(frame.left - 8, y(value) + 4, fixed(value, digits), anchor="end")
+    if chance is not None and y.inside(chance):
+        yield line(frame.left, y(chance), frame.right, y(chance), "chance")
+        yield text(frame.right, y(chance) - 5, "chance", anchor="end")
+
+
+def _budget_axis(
+    frame: Frame, x: Scale, budgets: Sequence[int], images: Mapping[int, int], title: str
+) -> Iterator[Markup]:
+    yield line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")
+    owned = any(images.get(budget, budget) != budget for budget in budgets)
+    for budget in axes.budget_ticks(budgets, x, 62 if owned else 30):
+        yield line(x(budget), frame.bottom, x(budget), frame.bottom + 5, "axis")
+        yield text(x(budget), frame.bottom + 19, f"{budget:,}", "tick strong", "middle")
+        if owned and budget in images:
+            yield text(x(budget), frame.bottom + 33, f"{images[budget]:,} images", "tick", "middle")
+    yield text((frame.left + frame.right) / 2, frame.height - 4, title, "tick", "middle")
+
+
+def _lines(series: Sequence[Series], x: Scale, y: Scale) -> Iterator[Markup]:
+    """The lines side by side: at each budget the series stand a few pixels apart, so that no whisker hides another."""
+    budgets = sorted({point.budget for one in series for point in one.points})
+    gaps = [x(right) - x(left) for left, right in itertools.pairwise(budgets)]
+    step = min(7.0, 0.5 * min(gaps, default=60.0) / len(series))
+    for place, one in enumerate(series):
+        shift = (place - (len(series) - 1) / 2) * step
+        spots = [(x(point.budget) + shift, y(point.mean)) for point in one.points]
+        whiskers = [
+            line(spot[0], y(point.low), spot[0], y(point.high), "whisker")
+            for spot, point in zip(spots, one.points, strict=True)
+            if point.low is not None and point.high is not None
+        ]
+        marks = [marker(one.style, *spot) for spot in spots]
+        yield _group(one, place, *whiskers, _path(spots), *marks)
+
+
+def _line_labels(series: Sequence[Series], frame: Frame, y: Scale) -> Iterator[Markup]:
+    """The name of each line at its right end, moved apart where ends lie close."""
+    ends = [y(one.points[-1].mean) for one in series]
+    for place, (one, end, at) in enumerate(
+        zip(series, ends, axes.spread(ends, 18, frame.top, frame.bottom - 6), strict=True)
+    ):
+        leader = line(frame.right + 2, end, frame.right + 14, at, "leader")
+        yield _group(one, place, leader, text(frame.right + 18, at + 4, one.name, "name"))
+
+
+def _group(one: Series, place: int, *children: Markup) -> Markup:
+    return element("g", *children, class_=f"series {style_class(one)} {one.role}", data_arm=place)
+
+
+def _columns(frame: Frame, x: Scale, budgets: Sequence[int]) -> Iterator[Markup]:
+    """Invisible strips, one per budget, that answer to the pointer."""
+    middles = [(x(left) + x(right)) / 2 for left, right in itertools.pairwise(budgets)]
+    edges = [frame.left, *middles, frame.right]
+    for place, (left, right) in enumerate(itertools.pairwise(edges)):
+        cursor = line(x(budgets[place]), frame.top, x(budgets[place]), frame.bottom, "cursor")
+        area = element("rect", x=left, y=frame.top, width=right - left, height=frame.bottom - frame.top)
+        yield element("g", cursor, area, class_="column", data_column=place)
+
+
+def _ratio_domain(rows: Sequence[Saving]) -> tuple[float, float]:
+    values = [value for row in rows for value in (row.ratio, row.low, row.high) if value]
+    return min([*values, 0.7]) / 1.25, max([*values, 2.0]) * 1.25
+
+
+def _ratio_axis(frame: Frame, x: Scale) -> Iterator[Markup]:
+    yield line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")
+    for value in axes.ratio_ticks(x.low, x.high):
+        yield line(x(value), frame.bottom, x(value), frame.bottom + 5, "axis")
+        yield text(x(value), frame.bottom + 19, f"{number(value)}×", "tick strong", "middle")
+    yield text(frame.left, frame.height - 4, "← worth fewer labels", "tick")
+    yield text(frame.right, frame.height - 4, "worth more labels →", "tick", "end")
+
+
+def _saving(row: Saving, unit: str, frame: Frame, x: Scale, top: float, pitch: float, narrow: bool) -> Iterator[Markup]:
+    baseline = top + 16 if narrow else top + pitch / 2 + 5
+    middle = top + 32 if narrow else top + pitch / 2
+    name = element("tspan", row.name, class_="name")
+    yield element("text", name, f" at {row.budget:,} {unit}", x=0, y=baseline, class_="tick")
+    yield text(frame.width, baseline, ratio_text(row.ratio, row.low, row.high), "value", "end")
+    if row.ratio is None and row.low is None and row.high is None:
+        return
+    left = frame.left if row.low is None else x(row.low)
+    right = frame.right if row.high is None else x(row.high)
+    parts = [line(left, middle, right, middle, "whisker")]
+    parts += [_arrow(left, middle, -1)] if row.low is None else []
+    parts += [_arrow(right, middle, 1)] if row.high is None else []
+    parts += [marker(row.style, x(row.ratio), middle)] if row.ratio else []
+    yield element("g", *parts, class_=f"series {style_class(row)}")
+
+
+def _arrow(x: float, y: float, direction: int) -> Markup:
+    tail = x - 7 * direction
+    corners = f"{x:.1f},{y:.1f} {tail:.1f},{y - 4.5:.1f} {tail:.1f},{y + 4.5:.1f}"
+    return element("polygon", points=corners, class_="arrow")
+
+
+def _path(spots: Sequence[tuple[float, float]]) -> Markup:
+    return element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in spots), class_="path")
+
+
+def _averaged(curve: Curve, points: int) -> tuple[Any, Any]:
+    """The curve as two float arrays, in `points` equal pieces at most, each replaced by its mean."""
+    steps, values = (np.asarray(part, dtype=float) for part in curve)
+    if len(steps) <= points:
+        return steps, values
+    pieces = math.ceil(len(steps) / points)
+    starts = np.arange(0, len(steps), pieces)
+    counts = np.diff([*starts, len(steps)])
+    return np.add.reduceat(steps, starts) / counts, np.add.reduceat(values, starts) / counts

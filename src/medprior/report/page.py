@@ -1,0 +1,144 @@
+"""Writes one self-contained `report.html`: no network, no second file, readable without scripts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medprior.errors import OutputError
+from medprior.report import sections, wording
+from medprior.report.content import ReportContent, unit_of
+
+SIZE_LIMIT = 5_000_000
+WARNINGS_ABOVE = 3
+IMAGE_SIDES = (224, 128, 64)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: `make` gives what `templates/sections/<name>.html` needs, or None to leave it out."""
+
+    name: str
+    title: str
+    make: Callable[[ReportContent, int], dict[str, Any] | None]
+
+
+SECTIONS = (
+    Section("curves", "How the score grows with labels", sections.curves),
+    Section("saved", "Labels saved", sections.saved),
+    Section("scores", "All scores", sections.scores),
+    Section("classes", "Class by class", sections.classes),
+    Section("examples", "Example images", sections.examples),
+    Section("reconstructions", "What the model restored", sections.reconstructions),
+    Section("views", "What the methods saw", sections.views),
+    Section("training", "Training", sections.training),
+    Section("data", "The data", sections.data),
+    Section("plan", "What was chosen, and why", sections.plan),
+    Section("repeat", "Repeat and use", sections.repeat),
+    Section("limits", "Environment and limits", sections.limits),
+)
+
+
+def write_report(path: str | Path, content: ReportContent) -> Path:
+    """Writes the page to `path` (atomically: a reader sees the old page or the whole new one) and returns the path.
+
+    Images are drawn smaller where the page would otherwise pass 5 MB.
+
+    Raises:
+        OutputError: when the page cannot be written.
+    """
+    path = Path(path)
+    pages = (render(content, image_side=side) for side in IMAGE_SIDES)
+    page = next((page for page in pages if len(page.encode()) < SIZE_LIMIT), None)
+    _write_atomically(path, page if page is not None else render(content, image_side=IMAGE_SIDES[-1]))
+    return path
+
+
+def render(content: ReportContent, *, image_side: int = IMAGE_SIDES[0]) -> str:
+    """The page as a string; images are at most `image_side` pixels wide and high."""
+    made = [(section, section.make(content, image_side)) for section in SECTIONS]
+    script = _source("report.js")
+    verdict = content.verdict
+    warnings = list(verdict.get("warnings", ()))
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            content=content,
+            byline=_byline(content),
+            sentences=list(verdict.get("sentences", ())),
+            warnings=warnings[:WARNINGS_ABOVE],
+            further=len(warnings) - WARNINGS_ABOVE,
+            sections=[(section, context) for section, context in made if context is not None],
+            style=Markup(_source("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
+    )
+
+
+def _byline(content: ReportContent) -> list[str]:
+    """The few facts that place a verdict: what is scored, on how many, from what."""
+    verdict, summary = content.verdict, content.summary
+    facts = []
+    if tested := verdict.get("test_patients"):
+        metric = wording.metric_name(verdict.get("metric", "scores"))
+        facts.append(f"{metric} on {tested:,} test {unit_of(verdict, tested)}")
+    if summary is not None:
+        facts.append(f"{summary.images:,} images")
+        facts += [summary.modality] if summary.modality else []
+    return facts
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("medprior.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"fixed": wording.fixed, "metric": wording.metric_name, "cell": sections.cell}
+    return environment
+
+
+def _source(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _write_atomically(path: Path, page: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(
+        f"the report cannot be written: {reason}",
+        where=str(path),
+        do="Choose a folder you may write to, with some free megabytes (--out).",
+    )

@@ -8,6 +8,8 @@ from typing import Literal
 
 AdaptationName = Literal["scratch", "scratch-2x", "probe", "fine-tune"]
 SCRATCH = "scratch"
+GIVEN = "given"
+"""The arm of an encoder that was pre-trained elsewhere."""
 
 
 @dataclass(frozen=True)

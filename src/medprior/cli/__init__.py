@@ -1,0 +1,5 @@
+"""Commands: parse, call, print."""
+
+from medprior.cli.app import main
+
+__all__ = ["main"]

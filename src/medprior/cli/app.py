@@ -1,0 +1,289 @@
+"""The command line. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medprior import __version__
+from medprior.cli import options as o
+from medprior.cli.display import Terminal
+from medprior.errors import MedpriorError, SettingsError, nearest
+
+app = typer.Typer(
+    name="medprior",
+    help="Unlabelled medical images and a handful of labels in, a model and an honest verdict out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Encoder = Annotated[Path, typer.Argument(help="Folder of a pre-training run, or a weights file.", show_default=False)]
+PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a finished run.", show_default=False)]
+
+
+def main() -> None:
+    """Entry point: runs a command, turns every expected failure into one plain message and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except MedpriorError as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nerror: stopped\nThe same command resumes", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_usage(error))
+
+
+def _usage(error: Exception) -> int:
+    """Exit code of a wrong command line, said with the nearest right name; anything else is our own fault."""
+    import click
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.exceptions.Abort):
+        return 130
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message())
+        return 0
+    if not isinstance(error, click.ClickException):
+        raise error
+    message = error.format_message()
+    if isinstance(error, click.exceptions.NoSuchOption) and error.ctx:
+        known = [name for p in error.ctx.command.params for name in p.opts]
+        close = nearest(error.option_name, known)
+        message = f"unknown option {error.option_name}" + (f'. Nearest: "{close}"' if close else "")
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    scans: o.Scans,
+    labels: o.Labels = None,
+    out: o.Out = Path("out"),
+    methods: o.Methods = None,
+    backbone: o.Backbone = None,
+    size: o.Size = None,
+    budgets: o.Budgets = None,
+    seeds: o.Seeds = None,
+    minutes: o.Minutes = None,
+    patient: o.Patient = None,
+    label: o.Label = None,
+    free_validation: o.FreeValidation = False,
+    config: o.Config = None,
+    set_: o.Set = None,
+) -> None:
+    """Folder in, verdict out: pre-train, adapt at several label budgets, compare with scratch, report."""
+    settings = o.make_settings(
+        config, set_, methods=methods, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
+        patient=patient, label=label, free_validation=free_validation,
+    )  # fmt: skip
+    _study(scans, labels, out, settings)
+
+
+@app.command()
+def compare(
+    scans: o.Scans,
+    labels: o.Labels = None,
+    out: o.Out = Path("out"),
+    methods: o.Methods = None,
+    backbone: o.Backbone = None,
+    size: o.Size = None,
+    budgets: o.Budgets = None,
+    seeds: o.Seeds = None,
+    minutes: o.Minutes = None,
+    patient: o.Patient = None,
+    label: o.Label = None,
+    free_validation: o.FreeValidation = False,
+    config: o.Config = None,
+    set_: o.Set = None,
+) -> None:
+    """Several methods under one protocol: all that are registered, unless --methods names some."""
+    from medprior.methods import METHODS
+
+    settings = o.make_settings(
+        config, set_, methods=methods or ",".join(METHODS.names()), backbone=backbone, size=size, budgets=budgets,
+        seeds=seeds, minutes=minutes, patient=patient, label=label, free_validation=free_validation,
+    )  # fmt: skip
+    _study(scans, labels, out, settings)
+
+
+@app.command()
+def demo(
+    out: o.Out = Path("demo-out"),
+    minutes: Annotated[float, typer.Option(help="Time for the whole demo.")] = 3.0,
+    patients: Annotated[int, typer.Option(help="Patients of the generated cohort.")] = 700,
+    methods: o.Methods = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+) -> None:
+    """The whole path on a generated cohort of chest X-rays: no data, no network."""
+    from medprior.study.demo import demo_settings, make_demo
+
+    began = time.monotonic()
+    terminal = Terminal()
+    labels = make_demo(out / "cohort", patients, terminal)
+    left = max(0.5, minutes - (time.monotonic() - began) / 60)
+    settings = o.make_settings(config, [*demo_settings(), *(set_ or [])], methods=methods, minutes=left)
+    _study(labels.parent, labels, out, settings, terminal)
+
+
+@app.command()
+def index(
+    scans: o.Scans,
+    labels: o.Labels = None,
+    out: o.Out = Path("out"),
+    patient: o.Patient = None,
+    label: o.Label = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+) -> None:
+    """Read a folder of scans once: what is there, what cannot be read and why. Trains nothing."""
+    from medprior.files import make_folder
+    from medprior.study.ground import read_catalog
+    from medprior.study.words import catalog_lines, write_problems
+
+    settings = o.make_settings(config, set_, patient=patient, label=label)
+    terminal = Terminal()
+    make_folder(out)
+    catalog = read_catalog(scans, labels, settings, out, terminal)
+    write_problems(catalog, out)
+    for line in catalog_lines(catalog):
+        terminal.say(line)
+    terminal.say(f"Catalog  {out / 'catalog.parquet'}")
+
+
+@app.command()
+def pretrain(
+    scans: o.Scans,
+    out: o.Out = Path("out"),
+    methods: o.Methods = None,
+    backbone: o.Backbone = None,
+    size: o.Size = None,
+    minutes: o.Minutes = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+) -> None:
+    """Pre-train one encoder per method on all scans of a folder; no labels needed."""
+    from medprior.study.alone import pretrain_alone
+    from medprior.training.interrupt import polite_stop
+
+    settings = o.make_settings(config, set_, methods=methods, backbone=backbone, size=size, minutes=minutes)
+    terminal = Terminal()
+    with polite_stop() as stop:
+        for folder in pretrain_alone(scans, settings, out, progress=terminal, stop=stop):
+            terminal.say(f"Encoder  {folder}   (medprior finetune {folder} SCANS --labels FILE)")
+
+
+@app.command()
+def finetune(
+    encoder: Encoder,
+    scans: o.Scans,
+    labels: o.Labels = None,
+    out: o.Out = Path("out"),
+    size: o.Size = None,
+    budgets: o.Budgets = "all",
+    seeds: o.Seeds = 1,
+    minutes: o.Minutes = None,
+    backbone: o.Backbone = None,
+    patient: o.Patient = None,
+    label: o.Label = None,
+    free_validation: o.FreeValidation = False,
+    config: o.Config = None,
+    set_: o.Set = None,
+) -> None:
+    """Adapt a given encoder to the labels, beside scratch of the same encoder."""
+    from medprior.study.alone import given_encoder
+
+    backbone = backbone or given_encoder(encoder)
+    settings = o.make_settings(
+        config, [*(set_ or []), f"pretrain.weights={encoder}"], methods=None, backbone=backbone, size=size, budgets=budgets,
+        seeds=seeds, minutes=minutes, patient=patient, label=label, free_validation=free_validation,
+    )  # fmt: skip
+    _study(scans, labels, out, settings)
+
+
+@app.command()
+def predict(
+    predictor: PredictorFolder,
+    scans: o.Scans,
+    out: o.Out = Path("out"),
+    anyway: Annotated[bool, typer.Option("--anyway", help="Predict also for scans unlike those it was trained on.")] = False,
+) -> None:
+    """Write predictions.csv for new scans; those unlike the training scans are refused."""
+    from medprior.study.prediction import predict_scans
+
+    terminal = Terminal()
+    done = predict_scans(predictor, scans, out, anyway=anyway, progress=terminal)
+    for line in done.lines:
+        terminal.say(line)
+    raise typer.Exit(0 if done.predicted else 8)
+
+
+@app.command()
+def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
+    """Write the pooled features of every scan (features.npy) with their files (features.csv)."""
+    from medprior.study.prediction import embed_scans
+
+    terminal = Terminal()
+    count, width = embed_scans(encoder, scans, out, progress=terminal)
+    terminal.say(f"Features {count:,} x {width} in {out / 'features.npy'}, their files in {out / 'features.csv'}")
+
+
+@app.command()
+def methods(name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None) -> None:
+    """List the pre-training methods, or one with its presets."""
+    from medprior.cli.listing import list_methods, show_method
+
+    terminal = Terminal()
+    show_method(name, terminal.console) if name else list_methods(terminal.console)
+
+
+@app.command()
+def doctor(out: o.Out = Path("out")) -> None:
+    """Check this machine: versions, devices, speed, disk."""
+    from medprior.cli.listing import examine
+
+    if not examine(Terminal().console, out):
+        raise typer.Exit(1)
+
+
+def _study(scans: Path, labels: Path | None, out: Path, settings: object, terminal: Terminal | None = None) -> None:
+    from medprior.config import Settings
+    from medprior.report.assemble import report
+    from medprior.study.study import run_study
+    from medprior.study.verdict import print_verdict
+    from medprior.training.interrupt import polite_stop
+
+    if not isinstance(settings, Settings):
+        raise SettingsError("no settings")
+    terminal = terminal or Terminal()
+    with polite_stop() as stop:
+        outcome = run_study(scans, labels, settings, out, progress=terminal, stop=stop)
+    page = report(outcome, command=_command())
+    terminal.say("")
+    for line in print_verdict(outcome.verdict):
+        terminal.say(line)
+    terminal.say(f"Report   {page}")
+    terminal.say(f"Model    {out / 'best'}   (medprior predict {out / 'best'} NEW_SCANS)")
+    terminal.say("Resume or extend (more --seeds): the same command")
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["medprior", *sys.argv[1:]])

@@ -1,0 +1,97 @@
+"""Pre-training without labels, and encoders that come from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from medprior.backbones.factory import default_backbone
+from medprior.config import Settings
+from medprior.data.catalog import build_catalog
+from medprior.data.splits import Split
+from medprior.data.store import PixelStore
+from medprior.errors import SettingsError
+from medprior.files import make_folder
+from medprior.methods import METHODS
+from medprior.progress import Progress, silent
+from medprior.study.arms import Pretraining
+from medprior.study.ground import Ground, common_modality, view_size
+from medprior.study.plan import DEFAULT_MINUTES
+from medprior.study.pretraining import make_trainer, run_pretraining, training_preset
+from medprior.study.record import Record
+from medprior.study.words import catalog_lines, write_problems
+from medprior.tasks.classification import Classification
+from medprior.training.device import pick_device
+from medprior.training.interrupt import Stop, never
+from medprior.views.recipe import base_recipe
+
+WARM, TIMED = 2, 5
+
+
+def pretrain_alone(scans: Path, settings: Settings, out: Path, *, progress: Progress = silent, stop: Stop = never) -> list[Path]:
+    """Pre-train each asked-for method on every scan of a folder; returns the run folders. The same call resumes."""
+    device = pick_device(settings.study.device)
+    make_folder(out)
+    record = Record.open(out, scans, None, settings)
+    ground = unlabelled_ground(scans, settings, out, device.type == "cuda", progress)
+    record.same_data(ground.catalog.fingerprint())
+    store = ground.store.resident(device)
+    methods = settings.pretrain.methods or ("simclr",)
+    pairs = [(m, default_backbone(METHODS.get(m).needs, settings.pretrain.backbone, ground.store.spatial_dims)) for m in methods]
+    seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
+    folders = []
+    for method, backbone in pairs:
+        which = Pretraining(method, backbone, fold=0, seed=0)
+        steps = record.facts.setdefault("steps", {}).get(f"{method}/{backbone}")
+        if steps is None:
+            steps = settings.pretrain.steps or _affordable(ground, store, settings, method, backbone, seconds)
+            record.facts["steps"][f"{method}/{backbone}"] = steps
+            record.same_data(ground.catalog.fingerprint())
+        progress.say(f"Plan     {method} on {backbone}: {steps:,} steps, {ground.base.size} px views")
+        folders.append(run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop))
+    return folders
+
+
+def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, progress: Progress = silent) -> Ground:
+    """The ground of a pre-training alone: every readable scan may be seen, nothing is tested."""
+    catalog = build_catalog(scans, cache=out / "catalog.parquet", workers=settings.data.workers, progress=progress)
+    write_problems(catalog, out)
+    for line in catalog_lines(catalog):
+        progress.say(line)
+    catalog.table["labelled"] = False
+    size, stored, _ = view_size(catalog, settings, on_gpu)
+    dims = len(catalog.table["shape"].iloc[0])
+    store = PixelStore.build(catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress)
+    nothing = np.empty(0, np.int64)
+    split = Split(test=nothing, val=nothing, pool=nothing, unlabelled=np.arange(len(catalog)), given=False, fold=0, repeat=0)
+    base = base_recipe(common_modality(catalog), size, dims)
+    return Ground(catalog, Classification("multiclass", ()), (split,), store, base, (), settings.study.seed)
+
+
+def given_encoder(place: Path) -> str:
+    """The backbone of an encoder folder.
+
+    Raises:
+        SettingsError: it is no such folder; then --backbone has to say what the weights are.
+    """
+    try:
+        found: str = json.loads((place / "encoder.json").read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError):
+        raise SettingsError("no encoder folder here", where=str(place), do="Give the folder of a pre-training run, or name the encoder with --backbone") from None
+    return found
+
+
+def _affordable(ground: Ground, store: object, settings: Settings, method: str, backbone: str, seconds: float) -> int:
+    trainer = make_trainer(ground, store, settings, method, backbone, fold=0, seed=0, steps=WARM + TIMED)  # type: ignore[arg-type]
+    trainer.method.train()
+    times = []
+    for _ in range(WARM + TIMED):
+        began = time.perf_counter()
+        trainer.step()
+        times.append(time.perf_counter() - began)
+    preset = training_preset(settings, method)
+    most = preset.epochs * trainer.sampler.steps_per_epoch
+    return max(1, min(most, int(seconds / float(np.median(times[WARM:])))))

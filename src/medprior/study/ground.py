@@ -1,0 +1,160 @@
+"""What a study stands on: the catalog with its labels, the splits, the stored pixels, and the task they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medprior.config import Settings
+from medprior.data.annotations import join_labels
+from medprior.data.catalog import Catalog, build_catalog
+from medprior.data.splits import Split, budget_rows, measurable_labels, study_splits
+from medprior.data.store import PixelStore
+from medprior.errors import LabelError
+from medprior.progress import Progress, silent
+from medprior.study.plan import default_budgets
+from medprior.tasks.classification import Classification
+from medprior.views.recipe import ViewRecipe, base_recipe
+
+LEAST_POSITIVE = 4
+CPU_SIZE, GPU_SIZE = 64, 224
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Everything a cell needs that does not depend on the cell.
+
+    Attributes:
+        labels: positions of the measured labels among the catalog's (multi-label), or None for all.
+        warnings: sentences that the verdict must carry.
+    """
+
+    catalog: Catalog
+    task: Classification
+    splits: tuple[Split, ...]
+    store: PixelStore
+    base: ViewRecipe
+    budgets: tuple[int, ...]
+    seed: int
+    labels: tuple[int, ...] | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def targets(self) -> NDArray[np.float64]:
+        """(N,) class indices or (N, K) labels, NaN where unknown, by catalog row."""
+        targets = self.catalog.targets()
+        return targets if self.labels is None else targets[:, list(self.labels)]
+
+    @cached_property
+    def patients(self) -> NDArray[np.str_]:
+        """The patient (or image, where patients are unknown) of every catalog row."""
+        return self.catalog.patients()
+
+    def budget(self, size: int, seed: int, fold: int) -> NDArray[np.int64]:
+        """Catalog rows of a budget of `size` patients."""
+        found, _ = budget_rows(self.catalog, self.splits[fold].pool, self.budgets, seed=self.seed * 1000 + seed)
+        return found[size]
+
+    def usable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`rows` without those whose pixels could not be read."""
+        return rows[~self.store.failed[rows]]
+
+
+def read_catalog(scans: Path, labels: Path | None, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
+    """Index `scans` and join `labels`; without a label file the labels must lie in the data (MedMNIST)."""
+    catalog = build_catalog(scans, cache=out / "catalog.parquet", workers=settings.data.workers, progress=progress)
+    if labels is not None:
+        return join_labels(catalog, labels, patient=settings.data.patient, label=settings.data.label or None)
+    return catalog
+
+
+def view_size(catalog: Catalog, settings: Settings, on_gpu: bool) -> tuple[int, int, str]:
+    """Side of a view, side of the store, and why.
+
+    The store keeps up to twice the view, so that crops stay sharp; it never enlarges what it is given.
+    """
+    side = int(np.median([max(shape) for shape in catalog.table["shape"]]))
+    if settings.data.size:
+        size, why = settings.data.size, "asked for"
+    else:
+        most = GPU_SIZE if on_gpu else CPU_SIZE
+        size = most if side >= most or not on_gpu else max(32, 32 * (side // 32))
+        why = f"images are about {side} px, trained on {'a GPU' if on_gpu else 'CPU cores'}"
+    store = min(2 * size, max(32, 32 * -(-side // 32)))
+    return size, store, why
+
+
+def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progress: Progress = silent) -> Ground:
+    """Split, store and name the task.
+
+    Raises:
+        LabelError: no labels, or too few of them for any study.
+    """
+    if catalog.labels is None:
+        raise LabelError("no labels were given", do="Add --labels FILE.csv with a column path and a column label")
+    study = settings.study
+    splits, warnings = study_splits(catalog, folds=study.folds, repeats=1, seed=study.seed, test_fraction=study.test_fraction)
+    task = Classification(catalog.labels.kind, tuple(catalog.labels.names))
+    labels, left_out = _measured(catalog, splits, task)
+    if labels is not None:
+        task = replace(task, names=tuple(task.names[i] for i in labels))
+        warnings = [*warnings, *left_out]
+    budgets, more = _budgets(catalog, splits, settings, task)
+    size, stored, _ = view_size(catalog, settings, on_gpu)
+    modality = common_modality(catalog)
+    dims = len(catalog.table["shape"].iloc[0])
+    store = PixelStore.build(catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress)
+    if store.failed.any():
+        warnings = [*warnings, f"{int(store.failed.sum())} images could not be read and are left out."]
+    return Ground(
+        catalog=catalog,
+        task=task,
+        splits=tuple(splits),
+        store=store,
+        base=base_recipe(modality, size, dims),
+        budgets=budgets,
+        seed=study.seed,
+        labels=labels,
+        warnings=tuple([*catalog.warnings, *warnings, *more]),
+    )
+
+
+def _measured(catalog: Catalog, splits: Sequence[Split], task: Classification) -> tuple[tuple[int, ...] | None, list[str]]:
+    """The labels with enough patients on both sides of every split; None when all classes count."""
+    if task.kind != "multilabel":
+        return None, []
+    kept = set(range(task.outputs))
+    for split in splits:
+        for rows in (split.pool, split.test):
+            kept &= set(measurable_labels(catalog, rows, minimum=LEAST_POSITIVE))
+    if not kept:
+        raise LabelError(
+            f"no label has {LEAST_POSITIVE} patients with and without it among both training and test patients",
+            do="Add labelled patients, or name fewer labels with --label",
+        )
+    gone = [task.names[i] for i in range(task.outputs) if i not in kept]
+    said = [f"Left out of the metrics for want of patients: {', '.join(gone)}."] if gone else []
+    return tuple(sorted(kept)), said
+
+
+def _budgets(catalog: Catalog, splits: Sequence[Split], settings: Settings, task: Classification) -> tuple[tuple[int, ...], list[str]]:
+    patients = catalog.patients()
+    most = min(len(np.unique(patients[split.pool])) for split in splits)
+    asked = settings.study.budgets or default_budgets(most, task.outputs, task.kind == "multilabel")
+    capped = [most if b == "all" or b > most else b for b in asked]
+    warnings = [f"A budget of {b} patients was asked for; {most} are there." for b in asked if b != "all" and b > most]
+    sizes = tuple(sorted(set(capped)))
+    for split in splits:
+        _, said = budget_rows(catalog, split.pool, sizes, seed=settings.study.seed * 1000)
+    return sizes, [*warnings, *said]
+
+
+def common_modality(catalog: Catalog) -> str | None:
+    """The modality most scans have, or None."""
+    known = [value for value in catalog.table["modality"] if isinstance(value, str) and value]
+    return max(sorted(set(known)), key=known.count) if known else None

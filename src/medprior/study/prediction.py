@@ -1,0 +1,123 @@
+"""Using what a run left behind on new scans: predictions and features."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medprior.backbones.encoder import Encoder
+from medprior.backbones.weights import load_encoder
+from medprior.data.catalog import Catalog, build_catalog
+from medprior.data.store import PixelStore
+from medprior.errors import DataError
+from medprior.files import make_folder, write_text
+from medprior.progress import Progress, silent
+from medprior.study.ground import common_modality
+from medprior.tasks.predictor import Predictor, Preprocessing
+from medprior.training.adapt import embed
+from medprior.training.device import pick_device
+from medprior.views.recipe import base_recipe
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How a prediction went: scans predicted, and lines to print."""
+
+    predicted: int
+    lines: tuple[str, ...]
+
+
+def predict_scans(folder: Path, scans: Path, out: Path, *, anyway: bool = False, progress: Progress = silent) -> Predicted:
+    """Write `predictions.csv`: one row per scan with its probabilities, or with the reason why there are none.
+
+    A scan unlike those the predictor was made from gets no prediction unless `anyway`.
+
+    Raises:
+        RunError: no predictor in `folder`. DataError: no scan can be used at all.
+    """
+    predictor = Predictor.load(folder)
+    make_folder(out)
+    catalog = build_catalog(scans, progress=progress)
+    rows, features = _features(load_encoder(folder), catalog, predictor.preprocessing, progress)
+    strange = np.ones(len(catalog), bool)
+    distance = np.full(len(catalog), np.nan)
+    chances = np.full((len(catalog), len(predictor.names)), np.nan)
+    distance[rows] = predictor.familiarity.distances(features)
+    strange[rows] = distance[rows] > predictor.familiarity.limit
+    chances[rows] = predictor.probabilities(features)
+    shown = np.isfinite(distance) if anyway else ~strange
+    write_text(out / "predictions.csv", _table(catalog, predictor, chances, distance, strange, shown))
+    refused = int((~shown).sum())
+    lines = [f"Predicted {int(shown.sum()):,} of {len(catalog):,} scans: {out / 'predictions.csv'}"]
+    if refused:
+        lines.append(f"Refused   {refused:,} scans unlike those this model was trained on   (--anyway predicts them too)")
+    if len(catalog.problems):
+        lines.append(f"Problems  {len(catalog.problems):,} files could not be read")
+    return Predicted(int(shown.sum()), tuple(lines))
+
+
+def embed_scans(encoder_folder: Path, scans: Path, out: Path, *, progress: Progress = silent) -> tuple[int, int]:
+    """Write `features.npy` (N, D) and `features.csv` (row, path, frame); returns N and D."""
+    make_folder(out)
+    encoder = load_encoder(encoder_folder)
+    catalog = build_catalog(scans, progress=progress)
+    spec = encoder.spec
+    size = int(spec["size"])
+    pre = Preprocessing(size, 2 * size, int(spec["in_channels"]), int(spec["spatial_dims"]), common_modality(catalog))
+    rows, features = _features(encoder, catalog, pre, progress)
+    np.save(out / "features.npy", features)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["row", "path", "member", "frame"])
+    for i, row in enumerate(rows):
+        found = catalog.table.iloc[int(row)]
+        writer.writerow([i, found["path"], found["member"], found["frame"]])
+    write_text(out / "features.csv", text.getvalue())
+    return len(features), features.shape[1]
+
+
+def _features(encoder: Encoder, catalog: Catalog, pre: Preprocessing, progress: Progress) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    device = pick_device()
+    with tempfile.TemporaryDirectory(prefix="medprior-") as place:
+        store = PixelStore.build(
+            catalog, Path(place) / "store", size=pre.store_size, channels=pre.channels, spatial_dims=pre.spatial_dims, progress=progress
+        )
+        rows = np.flatnonzero(~store.failed)
+        if not len(rows):
+            raise DataError("none of the scans could be read", where=str(catalog.root))
+        base = base_recipe(pre.modality, pre.size, pre.spatial_dims)
+        with progress.task("Embedding", len(rows), "images") as bar:
+            return rows, embed(encoder.to(device), store.resident(device), rows, base, bar.advance)
+
+
+def _table(
+    catalog: Catalog,
+    predictor: Predictor,
+    chances: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    strange: NDArray[np.bool_],
+    shown: NDArray[np.bool_],
+) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "member", "frame", *[f"p_{name}" for name in predictor.names], "predicted", "familiar", "distance"])
+    for row, found in enumerate(catalog.table.itertuples()):
+        values = [f"{p:.4f}" for p in chances[row]] if shown[row] else [""] * len(predictor.names)
+        named = _named(predictor, chances[row]) if shown[row] else ""
+        far = f"{distance[row] / predictor.familiarity.limit:.2f}" if np.isfinite(distance[row]) else ""
+        writer.writerow([found.path, found.member, found.frame, *values, named, "no" if strange[row] else "yes", far])
+    for problem in catalog.problems.itertuples():
+        writer.writerow([problem.path, "", "", *[""] * len(predictor.names), "", "unreadable", problem.reason])
+    return text.getvalue()
+
+
+def _named(predictor: Predictor, chances: NDArray[np.float64]) -> str:
+    if predictor.kind == "multilabel":
+        return "; ".join(name for name, p in zip(predictor.names, chances, strict=True) if p >= 0.5)
+    return predictor.names[int(chances.argmax())]

@@ -1,0 +1,154 @@
+"""One pre-training run of a study: from the plan to an encoder in a folder, resumable."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medprior.backbones.encoder import Encoder
+from medprior.backbones.factory import create_encoder
+from medprior.backbones.weights import load_encoder, save_encoder
+from medprior.config import Settings
+from medprior.data.store import ResidentStore
+from medprior.errors import unknown
+from medprior.methods.factory import create_method, presets
+from medprior.methods.method import DataFacts, TrainingPreset
+from medprior.progress import Progress, silent
+from medprior.study.arms import GIVEN, Pretraining
+from medprior.study.ground import Ground
+from medprior.training.adapt import embed
+from medprior.training.interrupt import Stop, never
+from medprior.training.loop import PretrainPlan, Trainer, pretrain
+from medprior.training.optim import OptimizerPlan, scaled_lr
+from medprior.training.run import Run
+
+
+def seed_of(*parts: object) -> int:
+    """A stable 31-bit seed from names and numbers: neighbours in a grid share no random stream."""
+    return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF
+
+
+def make_encoder(ground: Ground, store: ResidentStore, settings: Settings, backbone: str, seed: int) -> Encoder:
+    """A fresh encoder on the store's device, standardised by the store's statistics."""
+    encoder = create_encoder(
+        backbone,
+        in_channels=ground.store.channels,
+        spatial_dims=ground.store.spatial_dims,
+        size=ground.base.size,
+        mean=ground.store.mean,
+        std=ground.store.std,
+        seed=seed,
+    )
+    return encoder.to(store.device)
+
+
+def training_preset(settings: Settings, method: str) -> TrainingPreset:
+    """The training half of the method's preset, with what the user set instead."""
+    found = presets(method)
+    name = settings.pretrain.preset
+    if name not in found:
+        raise unknown(f"preset of {method}", name, found)
+    preset = TrainingPreset.model_validate(found[name]["training"])
+    changes = {"batch_size": settings.pretrain.batch_size, "lr": settings.pretrain.lr}
+    return preset.model_copy(update={k: v for k, v in changes.items() if v is not None})
+
+
+def make_trainer(
+    ground: Ground, store: ResidentStore, settings: Settings, method: str, backbone: str, *, fold: int, seed: int, steps: int
+) -> Trainer:
+    """The trainer of one pre-training run; no test patient of `fold` is among its rows."""
+    rows = ground.usable(ground.splits[fold].pretrain)
+    preset = training_preset(settings, method)
+    batch = min(preset.batch_size, len(rows))
+    start = seed_of(settings.study.seed, "pretrain", method, backbone, fold, seed)
+    given = settings.pretrain.weights
+    encoder = _given(ground, store, settings, backbone) if given else make_encoder(ground, store, settings, backbone, start)
+    facts = DataFacts(
+        count=len(rows),
+        channels=ground.store.channels,
+        spatial_dims=ground.store.spatial_dims,
+        size=ground.base.size,
+        mean=tuple(ground.store.mean),
+        std=tuple(ground.store.std),
+        labels=ground.task.names,
+    )
+    built = create_method(method, encoder, preset=settings.pretrain.preset, overrides=settings.method.get(method), facts=facts)
+    optimizer = OptimizerPlan(
+        preset.optimizer,
+        scaled_lr(preset.lr, batch, preset.lr_per),
+        preset.weight_decay,
+        preset.betas,
+        preset.momentum,
+        preset.warmup,
+        preset.clip,
+    )
+    plan = PretrainPlan(steps, batch, optimizer, start, settings.pretrain.checkpoint_seconds)
+    return Trainer(built.to(store.device), store, rows, plan, ground.base)
+
+
+def run_pretraining(
+    ground: Ground,
+    store: ResidentStore,
+    settings: Settings,
+    which: Pretraining,
+    steps: int,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    stop: Stop = never,
+) -> Path:
+    """Pre-train unless it is done already; returns the run's folder with encoder and features in it."""
+    folder = out / which.folder
+    config = {"method": which.method, "backbone": which.backbone, "fold": which.fold, "seed": which.seed, "steps": steps}
+    run = Run.open(folder, {**config, "settings": settings.model_dump(mode="json", include={"pretrain", "method"})})
+    if run.finished:
+        return folder
+    if which.method == GIVEN:
+        encoder = _given(ground, store, settings, which.backbone)
+        save_encoder(encoder, folder)
+        _save_features(ground, store, encoder, folder, progress)
+        run.finish({"steps": 0, "seconds": 0.0, "weights": str(settings.pretrain.weights)})
+        return folder
+    trainer = make_trainer(ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps)
+    seconds = pretrain(trainer, run, title=f"{which.method} on {which.backbone}", progress=progress, stop=stop)
+    save_encoder(trainer.method.encoder, folder)
+    _save_features(ground, store, trainer.method.encoder, folder, progress)
+    run.finish({"steps": steps, "seconds": seconds, "images": len(trainer.sampler.rows), "wait_seconds": trainer.wait})
+    return folder
+
+
+def _given(ground: Ground, store: ResidentStore, settings: Settings, backbone: str) -> Encoder:
+    """The encoder that `pretrain.weights` names: a run's folder, a weights file, a timm or Hugging Face name."""
+    place = Path(settings.pretrain.weights or "")
+    if (place / "encoder.json").exists():
+        return load_encoder(place).to(store.device)
+    encoder = create_encoder(
+        backbone,
+        in_channels=ground.store.channels,
+        spatial_dims=ground.store.spatial_dims,
+        size=ground.base.size,
+        weights=settings.pretrain.weights,
+    )
+    return encoder.to(store.device)
+
+
+def encoder_of(folder: Path, store: ResidentStore) -> Encoder:
+    """The encoder that a run left behind."""
+    return load_encoder(folder).to(store.device)
+
+
+def features_of(folder: Path) -> NDArray[np.float32]:
+    """(N, embed_dim) features by catalog row; rows without a label or pixels hold zeros."""
+    found: NDArray[np.float32] = np.load(folder / "features.npy")
+    return found
+
+
+def _save_features(ground: Ground, store: ResidentStore, encoder: Encoder, folder: Path, progress: Progress) -> None:
+    labelled = ground.usable(np.flatnonzero(ground.catalog.table["labelled"].to_numpy()))
+    table = np.zeros((len(ground.catalog), encoder.embed_dim), np.float32)
+    with progress.task("Embedding", len(labelled), "images") as bar:
+        table[labelled] = embed(encoder, store, labelled, ground.base, bar.advance)
+    np.save(folder / "features.npy", table)

@@ -1,0 +1,116 @@
+"""What a study's folder remembers, so that the same command resumes it and another one is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medprior.config import Settings
+from medprior.errors import RunError
+from medprior.files import write_json
+from medprior.study.arms import Grid
+from medprior.study.plan import Schedule
+
+SCHEMA = 1
+FREE = {"data": {"workers"}, "study": {"seeds", "minutes", "threads", "device"}, "pretrain": {"checkpoint_seconds"}}
+
+
+@dataclass
+class Record:
+    """`study.json` in the study's folder: what was asked, on which data, the steps fixed, the model chosen."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    @classmethod
+    def open(cls, out: Path, scans: Path, labels: Path | None, settings: Settings) -> Record:
+        """Start or take up the study in `out`.
+
+        Raises:
+            RunError: it holds another study, or a damaged record.
+        """
+        asked = {
+            "schema": SCHEMA,
+            "scans": _digest(str(scans.resolve()).encode()),
+            "labels": _digest(labels.read_bytes()) if labels and labels.is_file() else "",
+            "settings": settings.model_dump(mode="json", exclude=FREE),
+        }
+        path = out / "study.json"
+        if not path.exists():
+            write_json(path, asked)
+            return cls(path, asked)
+        found = _read(path)
+        for name, value in asked.items():
+            if found.get(name) != json.loads(json.dumps(value)):
+                what = _difference(found.get(name), value, name)
+                raise RunError(
+                    f"the folder holds another study: {what}", where=str(out), do="Choose another --out, or delete the folder to start anew"
+                )
+        return cls(path, found)
+
+    def same_data(self, fingerprint: str) -> None:
+        """Refuse to go on when the scans or labels changed since the start."""
+        if self.facts.setdefault("fingerprint", fingerprint) != fingerprint:
+            raise RunError(
+                "scans or labels changed since this study began",
+                where=str(self.path.parent),
+                do="Choose another --out: old and new results cannot stand in one verdict",
+            )
+        self._write()
+
+    def schedule(self, grid: Grid) -> Schedule | None:
+        """The steps fixed at the start, or None."""
+        kept = self.facts.get("schedule")
+        if not kept:
+            return None
+        pretrain = {(m, b): int(kept["pretrain_steps"][f"{m}/{b}"]) for m, b in grid.methods}
+        return Schedule(pretrain, {int(b): int(s) for b, s in kept["adapt_steps"].items()}, float(kept["seconds"]))
+
+    def keep_schedule(self, schedule: Schedule) -> None:
+        """Fix the steps for good."""
+        self.facts["schedule"] = {
+            "pretrain_steps": {f"{m}/{b}": steps for (m, b), steps in schedule.pretrain_steps.items()},
+            "adapt_steps": {str(b): steps for b, steps in schedule.adapt_steps.items()},
+            "seconds": schedule.seconds,
+        }
+        self._write()
+
+    def best(self) -> dict[str, object] | None:
+        """The model taken home, when that was done already."""
+        found: dict[str, object] | None = self.facts.get("best")
+        return found
+
+    def keep_best(self, best: dict[str, object]) -> None:
+        """Remember the model taken home."""
+        self.facts["best"] = best
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, self.facts)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise RunError("the record of the study is damaged", where=str(path), do="Choose another --out, or delete the folder to start anew")
+    return found
+
+
+def _difference(old: Any, new: Any, name: str) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            if old.get(key) != json.loads(json.dumps(new.get(key))):
+                return _difference(old.get(key), new.get(key), f"{name}.{key}")
+    if name in ("scans", "labels"):
+        return f"its {name} were others"
+    return f"{name.removeprefix('settings.')} was {old!r}, now {new!r}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=12).hexdigest()

@@ -1,0 +1,241 @@
+"""A whole study: pre-train every arm, adapt at every budget and seed, and keep each finished piece on disk."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medprior.backbones.factory import default_backbone
+from medprior.config import Settings
+from medprior.errors import OutputError
+from medprior.files import make_folder, said_plainly, write_json, write_text
+from medprior.methods import METHODS
+from medprior.progress import Progress, silent
+from medprior.study.arms import GIVEN, Cell, Grid
+from medprior.study.best import take_home
+from medprior.study.cells import Bench, run_cell
+from medprior.study.ground import Ground, prepare, read_catalog, view_size
+from medprior.study.measure import measure_rates
+from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
+from medprior.study.pretraining import run_pretraining, training_preset
+from medprior.study.record import Record
+from medprior.study.results import CellResult, StudyResults
+from medprior.study.verdict import make_verdict
+from medprior.training.device import pick_device
+from medprior.training.interrupt import Stop, check, never
+
+DEFAULT_METHODS = ("simclr",)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished study: what it stood on, what was planned, and what came out."""
+
+    ground: Ground
+    grid: Grid
+    schedule: Schedule
+    settings: Settings
+    results: StudyResults
+    verdict: dict[str, Any]
+    found: tuple[str, ...]
+    planned: tuple[str, ...]
+    best: dict[str, object]
+    out: Path
+    seconds: float
+
+
+def run_study(
+    scans: Path, labels: Path | None, settings: Settings, out: Path, *, progress: Progress = silent, stop: Stop = never
+) -> Outcome:
+    """Folder in, verdict out. The same call on the same folder resumes.
+
+    Writes `results.csv`, `verdict.json`, `best/` and everything in between below `out`.
+
+    Raises:
+        MedpriorError: bad input, another study in `out`, no space; or Interrupted. Finished cells stay.
+    """
+    began = time.perf_counter()
+    device = pick_device(settings.study.device)
+    make_folder(out)
+    record = Record.open(out, scans, labels, settings)
+    _use_threads(settings)
+    catalog = read_catalog(scans, labels, settings, out, progress)
+    record.same_data(catalog.fingerprint())
+    ground = prepare(catalog, settings, out, device.type == "cuda", progress)
+    store = ground.store.resident(device)
+    grid = make_grid(ground, settings)
+    found = tuple(describe(ground, settings, device.type == "cuda"))
+    for line in found:
+        progress.say(line)
+    schedule = _schedule(record, ground, grid, settings, store, began, progress)
+    planned = tuple(describe_plan(ground, grid, schedule, settings))
+    for line in planned:
+        progress.say(line)
+    for which in grid.pretrainings():
+        check(stop)
+        steps = schedule.pretrain_steps[(which.method, which.backbone)]
+        run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
+    bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
+    results = _adapt(bench, grid, progress, stop)
+    verdict = make_verdict(results, facts=_facts(ground, settings))
+    _write(out, results, verdict)
+    best = record.best() or take_home(bench, grid, out / "best", progress=progress, stop=stop)
+    record.keep_best(best)
+    return Outcome(ground, grid, schedule, settings, results, verdict, found, planned, best, out, time.perf_counter() - began)
+
+
+def make_grid(ground: Ground, settings: Settings) -> Grid:
+    """The arms that were asked for, or those that suit this machine.
+
+    Raises:
+        SettingsError: an unknown method, or an encoder a method cannot use.
+    """
+    return Grid(
+        methods=_pairs(settings, ground.store.spatial_dims),
+        adaptations=settings.adapt.adaptations,
+        budgets=ground.budgets,
+        seeds=settings.study.seeds,
+        pretrain_seeds=settings.pretrain.seeds,
+        folds=len(ground.splits),
+    )
+
+
+def _pairs(settings: Settings, spatial_dims: int) -> tuple[tuple[str, str], ...]:
+    asked = settings.pretrain
+    if asked.weights and not asked.methods:
+        return ((GIVEN, asked.backbone or "resnet18"),)
+    return tuple((m, default_backbone(METHODS.get(m).needs, asked.backbone, spatial_dims)) for m in asked.methods or DEFAULT_METHODS)
+
+
+def describe(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
+    """What was found, in a few lines for the terminal and the report."""
+    catalog, split = ground.catalog, ground.splits[0]
+    labelled = int(catalog.table["labelled"].sum())
+    patients = f"{len(set(ground.patients)):,} patients" if catalog.patients_known else "patients unknown"
+    size, _, why = view_size(catalog, settings, on_gpu)
+    lines = [
+        f"Found    {len(catalog):,} images, {labelled:,} with labels ({_classes(ground)}), {patients}",
+    ]
+    if len(catalog.problems):
+        lines.append(f"         {len(catalog.problems)} files could not be read; each is listed with its reason in problems.csv")
+    kind = "given split" if split.given else "hold-out by patient" if len(ground.splits) == 1 else f"{len(ground.splits)}-fold cross-validation by patient"
+    lines.append(f"Split    {kind}: {len(split.pool):,} images to learn from, {len(split.test):,} to test on; encoders see {len(split.pretrain):,}")
+    lines.append(f"Size     {size} px views, because {why}   (change with --size)")
+    return lines
+
+
+def describe_plan(ground: Ground, grid: Grid, schedule: Schedule, settings: Settings) -> list[str]:
+    """What will be done, and how long it should take."""
+    lines = []
+    for method, backbone in grid.methods:
+        if method == GIVEN:
+            lines.append(f"Plan     {backbone} from {settings.pretrain.weights}, as it is")
+            continue
+        steps = schedule.pretrain_steps[(method, backbone)]
+        runs = grid.pretrain_seeds * grid.folds
+        lines.append(f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {training_preset(settings, method).batch_size} images, {runs} run{'s' * (runs > 1)}")
+    steps_text = ", ".join(f"{b} patients ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
+    lines.append(f"         adapt at {steps_text} x {grid.seeds} seeds; scratch of the same encoder at 1x and 2x the steps")
+    lines.append(f"         about {schedule.seconds / 60:.0f} min   (change with --minutes, --backbone, --budgets, --seeds)")
+    return lines
+
+
+def _classes(ground: Ground) -> str:
+    known = ground.targets[ground.catalog.table["labelled"].to_numpy()]
+    if ground.task.kind == "multilabel":
+        counts = np.nansum(known == 1, axis=0)
+    else:
+        counts = np.bincount(known.astype(int), minlength=ground.task.outputs)
+    shown = [f"{name} {int(count):,}" for name, count in zip(ground.task.names, counts, strict=True)]
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
+
+
+def _schedule(record: Record, ground: Ground, grid: Grid, settings: Settings, store: Any, began: float, progress: Progress) -> Schedule:
+    kept = record.schedule(grid)
+    if kept is not None:
+        return kept
+    rates = measure_rates(ground, store, grid, settings, progress)
+    images = {b: len(ground.budget(b, 0, 0)) for b in grid.budgets}
+    split = ground.splits[0]
+    minutes = settings.study.minutes or DEFAULT_MINUTES
+    most = {}
+    for method, backbone in grid.methods:
+        if method == GIVEN:
+            most[(method, backbone)] = 1
+            continue
+        preset = training_preset(settings, method)
+        most[(method, backbone)] = max(1, preset.epochs * len(split.pretrain) // min(preset.batch_size, len(split.pretrain)))
+    schedule = make_schedule(
+        grid,
+        images,
+        rates,
+        seconds=minutes * 60 - (time.perf_counter() - began),
+        batch_size=settings.adapt.batch_size,
+        embedded=int(ground.catalog.table["labelled"].sum()),
+        pretrain_steps=settings.pretrain.steps,
+        adapt_steps=settings.adapt.steps,
+        most_pretrain_steps=most,
+    )
+    record.keep_schedule(schedule)
+    return schedule
+
+
+def _adapt(bench: Bench, grid: Grid, progress: Progress, stop: Stop) -> StudyResults:
+    cells = list(grid.cells())
+    folder = make_folder(bench.out / "cells")
+    done: list[CellResult] = []
+    with progress.task("Adapting", sum(_cost(bench, cell) for cell in cells), "steps") as bar:
+        for number, cell in enumerate(cells):
+            check(stop)
+            bar.note(f"cell {number + 1}/{len(cells)}")
+            path = folder / cell.key
+            if CellResult.exists(path):
+                done.append(CellResult.load(path))
+                bar.advance(_cost(bench, cell))
+                continue
+            result = run_cell(bench, cell, stop=stop, tick=bar.advance)
+            result.save(path)
+            done.append(result)
+            if cell.adaptation == "probe":
+                bar.advance(_cost(bench, cell))
+    return StudyResults(tuple(done), bench.ground.task.kind, bench.ground.task.names)
+
+
+def _cost(bench: Bench, cell: Cell) -> int:
+    steps = bench.steps[cell.budget]
+    return {"scratch": steps, "scratch-2x": 2 * steps, "fine-tune": steps, "probe": 5}[cell.adaptation]
+
+
+def _facts(ground: Ground, settings: Settings) -> dict[str, Any]:
+    return {
+        "patients_known": ground.catalog.patients_known,
+        "free_validation": settings.study.free_validation,
+        "warnings": [*ground.warnings, *_given_warning(settings)],
+        "test_patients": sum(len(set(ground.patients[s.test])) for s in ground.splits),
+        "folds": len(ground.splits),
+    }
+
+
+def _given_warning(settings: Settings) -> list[str]:
+    if not settings.pretrain.weights:
+        return []
+    return ["The given encoder may have seen test patients while it was pre-trained; medprior cannot know."]
+
+
+def _write(out: Path, results: StudyResults, verdict: dict[str, Any]) -> None:
+    with said_plainly(out):
+        text = results.table().to_csv(index=False, float_format="%.6f")
+    write_text(out / "results.csv", text)
+    write_json(out / "verdict.json", verdict)
+
+
+def _use_threads(settings: Settings) -> None:
+    import os
+
+    import torch
+
+    torch.set_num_threads(settings.study.threads or os.cpu_count() or 1)

@@ -67,7 +67,9 @@ def per_class(metric: Metric, scores: Array, targets: Array, kind: Kind, *, weig
     Binary AUROC and average precision, and accuracy of one class per image, have a single part.
     """
     column = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
-    return np.concatenate([part.measure(column[:, None]) for part in _parts(metric, scores, targets, kind)])
+    parts = [part.measure(column[:, None]) for part in _parts(metric, scores, targets, kind)]
+    values: Array = np.concatenate(parts)
+    return values
 
 
 def replicates(
@@ -91,9 +93,8 @@ def one_versus_rest(targets: Array, classes: int, kind: Kind) -> Array:
     targets = np.asarray(targets, np.float64)
     if kind == "multilabel":
         return targets
-    truth = (targets[:, None] == np.arange(classes)).astype(np.float64)
-    truth[np.isnan(targets)] = np.nan
-    return truth
+    is_class: Array = targets[:, None] == np.arange(classes)
+    return np.where(np.isnan(targets)[:, None], np.nan, is_class)
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ def made_up() -> ReportContent:
 def verdict() -> dict[str, object]:
     arms = [
         {
-            "arm": arm,
+            "arm": arm.removesuffix(" 2x"),
             "encoder": "resnet18",
-            "adaptation": "fine-tune",
+            "adaptation": {"scratch": "scratch", "scratch 2x": "scratch-2x"}.get(arm, "fine-tune"),
             "budget": budget,
             "mean": mean,
             "low": low,

@@ -29,10 +29,10 @@ class Scale:
         return self.low <= value <= self.high
 
 
-def score_domain(values: Iterable[float], *, steps: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)) -> tuple[float, float]:
+def score_domain(values: Iterable[float], *, steps: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)) -> tuple[float, float]:
     """The round limits that hold all `values`, never beyond [0, 1] when the values are not."""
     low, high = _span(values)
-    step = next((s for s in steps if (high - low) / s <= 5), steps[-1])
+    step = next((s for s in steps if (high - low) / s <= 10), steps[-1])
     floor, ceiling = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     if floor == ceiling:
         floor, ceiling = floor - step, ceiling + step

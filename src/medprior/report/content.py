@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -137,12 +137,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """One line of the figures: an arm over the budgets. `style` numbers its colour and marker."""
+    """One line of the figures: an arm over the budgets.
 
+    `style` numbers its marker and, for an arm, its colour; references are grey, one marker per encoder.
+    """
+
+    arm: str
     name: str
     role: Role
     style: int
     points: tuple[Point, ...]
+    pretrain_seeds: int | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,32 +164,19 @@ class Saving:
     high: float | None
 
 
+Key = tuple[str, str, str]
+"""(arm, adaptation, encoder): what makes one line of the figures."""
+
+
 def series_of(verdict: Mapping[str, Any]) -> list[Series]:
     """The lines of a verdict: scratch first, then the arms in the order the verdict gives them."""
-    rows: Sequence[Mapping[str, Any]] = verdict.get("arms", ())
-    names = {_key(row): _name(row, rows) for row in rows}
-    roles = {key: _role(key[0]) for key in names}
-    keys = sorted(names, key=lambda key: roles[key] == "arm")
-    styles = _styles(key for key in keys if roles[key] == "arm")
-    return [Series(names[key], roles[key], styles.get(key, 0), _points(rows, key)) for key in keys]
+    return list(_series_by_key(verdict).values())
 
 
-def savings_of(verdict: Mapping[str, Any], series: Sequence[Series]) -> list[Saving]:
-    """The rows of the labels-saved figure, by reference, then by budget as in the verdict."""
-    styles = {one.name: one.style for one in series}
-    styles |= {one.name.split(",")[0]: one.style for one in reversed(series)}
-    return [
-        Saving(
-            row["arm"],
-            styles.get(row["arm"], 0),
-            int(row["budget"]),
-            row.get("reference", "scratch"),
-            row.get("ratio"),
-            row.get("low"),
-            row.get("high"),
-        )
-        for row in verdict.get("labels_saved", ())
-    ]
+def savings_of(verdict: Mapping[str, Any]) -> list[Saving]:
+    """The rows of the labels-saved figure in the verdict's order, styled as the line of their arm."""
+    series = _series_by_key(verdict)
+    return [_saving(row, series) for row in verdict.get("labels_saved", ())]
 
 
 def unit_of(verdict: Mapping[str, Any], count: int = 2) -> str:
@@ -192,32 +185,51 @@ def unit_of(verdict: Mapping[str, Any], count: int = 2) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return row["arm"], row.get("adaptation") or "", row.get("encoder") or ""
+def _series_by_key(verdict: Mapping[str, Any]) -> dict[Key, Series]:
+    rows: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in verdict.get("arms", ()):
+        rows.setdefault(_key(row), []).append(row)
+    keys = sorted(rows, key=lambda key: _role(key) == "arm")
+    arms = [key for key in keys if _role(key) == "arm"]
+    encoders = list(dict.fromkeys(key[2] for key in keys if _role(key) != "arm"))
+    styles = {key: arms.index(key) + 1 if key in arms else encoders.index(key[2]) + 1 for key in keys}
+    return {key: _one_series(key, _name(key, keys), styles[key], rows[key]) for key in keys}
 
 
-def _name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The arm's name, with its adaptation or encoder only where the arm has more than one of them."""
-    same = {_key(other) for other in rows if other["arm"] == row["arm"]}
-    extra = [_key(row)[place] for place in (1, 2) if len({key[place] for key in same}) > 1]
-    return ", ".join([row["arm"], *extra])
-
-
-def _role(arm: str) -> Role:
-    name = arm.casefold().replace("×", "x")
-    if "scratch" not in name:
-        return "arm"
-    return "longer" if "2x" in name else "reference"
-
-
-def _styles(keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
-    return {key: number for number, key in enumerate(keys, start=1)}
-
-
-def _points(rows: Sequence[Mapping[str, Any]], key: tuple[str, str, str]) -> tuple[Point, ...]:
+def _one_series(key: Key, name: str, style: int, rows: Sequence[Mapping[str, Any]]) -> Series:
     points = [
         Point(int(row["budget"]), float(row["mean"]), row.get("low"), row.get("high"))
         for row in rows
-        if _key(row) == key and row.get("mean") is not None
+        if row.get("mean") is not None
     ]
-    return tuple(sorted(points, key=lambda point: point.budget))
+    points.sort(key=lambda point: point.budget)
+    return Series(key[0], name, _role(key), style, tuple(points), rows[0].get("pretrain_seeds"), rows[0].get("seeds"))
+
+
+def _saving(row: Mapping[str, Any], series: Mapping[Key, Series]) -> Saving:
+    alike = [one for one in series.values() if one.arm == row["arm"]]
+    one = series.get(_key(row)) or (alike[0] if alike else None)
+    name = one.name if one is not None and (_key(row) in series or len(alike) == 1) else row["arm"]
+    bounds = (row.get("ratio"), row.get("low"), row.get("high"))
+    return Saving(name, one.style if one else 1, int(row["budget"]), row.get("reference", "scratch"), *bounds)
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["arm"], row.get("adaptation") or "", row.get("encoder") or ""
+
+
+def _name(key: Key, keys: Sequence[Key]) -> str:
+    """The arm's name, with its adaptation or encoder only where the arm has more than one of them."""
+    arm, adaptation, encoder = key
+    same = [other for other in keys if other[0] == arm]
+    several_encoders = len({other[2] for other in same}) > 1
+    parts = [f"{arm} 2x" if _role(key) == "longer" and "2x" not in arm else arm]
+    if _role(key) == "arm" and len({other[1] for other in same}) > 1:
+        parts.append(adaptation)
+    return ", ".join([*parts, encoder] if several_encoders else parts)
+
+
+def _role(key: Key) -> Role:
+    if "scratch" not in key[0].casefold():
+        return "arm"
+    return "longer" if "2x" in f"{key[0]} {key[1]}".casefold().replace("×", "x") else "reference"

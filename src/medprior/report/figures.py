@@ -18,9 +18,9 @@ from markupsafe import Markup
 from medprior.report import axes
 from medprior.report.axes import Scale, element, line, text
 from medprior.report.content import Curve, Point, Saving, Series, series_of, unit_of
+from medprior.report.marks import arrow, group, marker, path, shape, style_class
 from medprior.report.wording import fixed, metric_name, number, ratio_text
 
-COLOURS = 6
 CHANCE = {"auroc": 0.5}
 
 
@@ -36,35 +36,6 @@ class Frame:
     bottom: float
 
 
-def style_class(series: Series | Saving) -> str:
-    """The class that colours a series; the colours repeat after six, the markers after five."""
-    return f"s{(series.style - 1) % COLOURS + 1}" if series.style else "s0"
-
-
-def marker(style: int, x: float, y: float, size: float = 5.0) -> Markup:
-    """The shape of a series around (x, y): a ring for references, else one of five filled shapes."""
-    if style == 0:
-        return element("circle", cx=x, cy=y, r=size - 1, class_="ring")
-    if style % 5 == 1:
-        return element("circle", cx=x, cy=y, r=size, class_="mark")
-    corners = {
-        2: ((-1, -1), (1, -1), (1, 1), (-1, 1)),
-        3: ((0, -1.25), (1.2, 0.95), (-1.2, 0.95)),
-        4: ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
-        0: ((0, 1.25), (1.2, -0.95), (-1.2, -0.95)),
-    }[style % 5]
-    reach = size * 0.9
-    outline = " ".join(f"{x + dx * reach:.1f},{y + dy * reach:.1f}" for dx, dy in corners)
-    return element("polygon", points=outline, class_="mark")
-
-
-def swatch(series: Series) -> Markup:
-    """The sample of a series that stands beside its name in a legend."""
-    body = [line(0.0, 7.0, 30.0, 7.0, "path"), marker(series.style, 15.0, 7.0, 4.5)]
-    group = element("g", *body, class_=f"series {style_class(series)} {series.role}")
-    return element("svg", group, viewBox="0 0 30 14", class_="swatch", aria_hidden="true")
-
-
 def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow: bool = False) -> Markup:
     """Score against label budget (log scale), one line per arm, whiskers for intervals, scratch as grey reference.
 
@@ -76,7 +47,7 @@ def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow:
     series = series_of(verdict)
     points = [point for one in series for point in one.points]
     budgets = sorted({point.budget for point in points})
-    room = 0.0 if narrow else max(len(one.name) for one in series) * 7.2 + 26
+    room = 0.0 if narrow else max(len(one.name) for one in series) * 7.6 + 30
     frame = Frame(360, 300, 34, 348, 26, 246) if narrow else Frame(880, 430, 44, 866 - min(room, 230), 30, 366)
     x = Scale(budgets[0], budgets[-1], frame.left + 26, frame.right - 22, log=True)
     low, high = axes.score_domain(value for point in points for value in _extent(point))
@@ -84,7 +55,7 @@ def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow:
     metric, unit = metric_name(verdict["metric"]), unit_of(verdict)
     drawn = [
         *_score_axis(frame, y, metric, CHANCE.get(str(verdict["metric"]).casefold())),
-        *_budget_axis(frame, x, budgets, images, f"labelled {unit} (log scale)"),
+        *_budget_axis(frame, x, budgets, {} if narrow else images, f"labelled {unit} (log scale)"),
         *_lines(series, x, y),
         *(() if narrow else _line_labels(series, frame, y)),
         *_columns(frame, x, budgets),
@@ -106,14 +77,16 @@ def labels_saved(rows: Sequence[Saving], unit: str, *, narrow: bool = False) -> 
     """
     pitch, head = (50.0, 8.0) if narrow else (34.0, 8.0)
     bottom = head + pitch * len(rows)
-    width, left, right = (360, 10, 350) if narrow else (880, 270, 680)
-    frame = Frame(width, bottom + 50, left, right, head, bottom)
+    words = [ratio_text(row.ratio, row.low, row.high) for row in rows]
+    left = 10.0 if narrow else 7.2 * max(len(f"{row.name} at {row.budget:,} {unit}") for row in rows) + 16
+    right = 350.0 if narrow else 866 - 7.4 * max(len(word) for word in words)
+    frame = Frame(360 if narrow else 880, bottom + 50, left, right, head, bottom)
     low, high = _ratio_domain(rows)
     x = Scale(low, high, frame.left, frame.right, log=True)
     drawn = [*_ratio_axis(frame, x), line(x(1), frame.top, x(1), frame.bottom, "one")]
     for place, row in enumerate(rows):
         drawn += _saving(row, unit, frame, x, head + pitch * place, pitch, narrow)
-    told = "; ".join(f"{row.name} at {row.budget} {unit}: {ratio_text(row.ratio, row.low, row.high)}" for row in rows)
+    told = "; ".join(f"{row.name} at {row.budget} {unit}: {word}" for row, word in zip(rows, words, strict=True))
     return axes.picture(frame.width, frame.height, f"Forest plot of labels saved. {told}.", drawn, _shape(narrow))
 
 
@@ -126,18 +99,18 @@ def training_curve(name: str, curve: Curve, *, points: int = 160) -> Markup:
     x = Scale(float(steps[0]), float(steps[-1]), 6, 214)
     y = Scale(float(values[known].min()), float(values[known].max()), 84, 10)
     runs = np.split(np.arange(len(values)), np.flatnonzero(np.diff(known.astype(int))) + 1)
-    paths = [_path([(x(steps[i]), y(values[i])) for i in run]) for run in runs if known[run[0]]]
-    last = np.flatnonzero(known)[-1]
+    paths = [path([(x(steps[i]), y(values[i])) for i in run]) for run in runs if known[run[0]]]
+    last, end = np.flatnonzero(known)[-1], number(float(curve[0][-1]))
     drawn = [
         line(6, 92, 214, 92, "axis"),
         *paths,
         element("circle", cx=x(steps[last]), cy=y(values[last]), r=2.5, class_="mark"),
         text(220, y(values[last]) + 4, number(float(values[last])), "value"),
-        text(6, 106, number(float(steps[0]))),
-        text(214, 106, f"step {number(float(steps[-1]))}", anchor="end"),
+        text(6, 106, number(float(curve[0][0]))),
+        text(214, 106, f"step {end}", anchor="end"),
     ]
     first, final = number(float(values[known][0])), number(float(values[last]))
-    told = f"{name}: from {first} to {final} over {number(float(steps[-1]))} steps"
+    told = f"{name}: from {first} to {final}, step {end}"
     return axes.picture(270, 112, told, [element("g", *drawn, class_="series s1")], "spark")
 
 
@@ -151,8 +124,9 @@ def _shape(narrow: bool) -> str:
 
 def _score_axis(frame: Frame, y: Scale, title: str, chance: float | None) -> Iterator[Markup]:
     yield text(0, 13, title, "title")
-    digits = 1 if y.high - y.low > 0.4 else 2
-    for value in axes.linear_ticks(y.low, y.high):
+    ticks = axes.linear_ticks(y.low, y.high)
+    digits = next(digits for digits in range(5) if digits == 4 or all(round(v, digits) == v for v in ticks))
+    for value in ticks:
         yield line(frame.left, y(value), frame.right, y(value), "grid")
         yield text(frame.left - 8, y(value) + 4, fixed(value, digits), anchor="end")
     if chance is not None and y.inside(chance):
@@ -164,7 +138,7 @@ def _budget_axis(
     frame: Frame, x: Scale, budgets: Sequence[int], images: Mapping[int, int], title: str
 ) -> Iterator[Markup]:
     yield line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")
-    owned = any(images.get(budget, budget) != budget for budget in budgets)
+    owned = any(images[budget] != budget for budget in budgets if budget in images)
     for budget in axes.budget_ticks(budgets, x, 62 if owned else 30):
         yield line(x(budget), frame.bottom, x(budget), frame.bottom + 5, "axis")
         yield text(x(budget), frame.bottom + 19, f"{budget:,}", "tick strong", "middle")
@@ -186,8 +160,8 @@ def _lines(series: Sequence[Series], x: Scale, y: Scale) -> Iterator[Markup]:
             for spot, point in zip(spots, one.points, strict=True)
             if point.low is not None and point.high is not None
         ]
-        marks = [marker(one.style, *spot) for spot in spots]
-        yield _group(one, place, *whiskers, _path(spots), *marks)
+        marks = [marker(one, *spot) for spot in spots]
+        yield group(one, place, *whiskers, path(spots), *marks)
 
 
 def _line_labels(series: Sequence[Series], frame: Frame, y: Scale) -> Iterator[Markup]:
@@ -196,12 +170,9 @@ def _line_labels(series: Sequence[Series], frame: Frame, y: Scale) -> Iterator[M
     for place, (one, end, at) in enumerate(
         zip(series, ends, axes.spread(ends, 18, frame.top, frame.bottom - 6), strict=True)
     ):
-        leader = line(frame.right + 2, end, frame.right + 14, at, "leader")
-        yield _group(one, place, leader, text(frame.right + 18, at + 4, one.name, "name"))
-
-
-def _group(one: Series, place: int, *children: Markup) -> Markup:
-    return element("g", *children, class_=f"series {style_class(one)} {one.role}", data_arm=place)
+        leader = line(frame.right + 1, end, frame.right + 12, at, "leader")
+        label = text(frame.right + 28, at + 4.5, one.name, "name")
+        yield group(one, place, leader, marker(one, frame.right + 19, at, 4.0), label)
 
 
 def _columns(frame: Frame, x: Scale, budgets: Sequence[int]) -> Iterator[Markup]:
@@ -239,20 +210,10 @@ def _saving(row: Saving, unit: str, frame: Frame, x: Scale, top: float, pitch: f
     left = frame.left if row.low is None else x(row.low)
     right = frame.right if row.high is None else x(row.high)
     parts = [line(left, middle, right, middle, "whisker")]
-    parts += [_arrow(left, middle, -1)] if row.low is None else []
-    parts += [_arrow(right, middle, 1)] if row.high is None else []
-    parts += [marker(row.style, x(row.ratio), middle)] if row.ratio else []
-    yield element("g", *parts, class_=f"series {style_class(row)}")
-
-
-def _arrow(x: float, y: float, direction: int) -> Markup:
-    tail = x - 7 * direction
-    corners = f"{x:.1f},{y:.1f} {tail:.1f},{y - 4.5:.1f} {tail:.1f},{y + 4.5:.1f}"
-    return element("polygon", points=corners, class_="arrow")
-
-
-def _path(spots: Sequence[tuple[float, float]]) -> Markup:
-    return element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in spots), class_="path")
+    parts += [arrow(left, middle, -1)] if row.low is None else []
+    parts += [arrow(right, middle, 1)] if row.high is None else []
+    parts += [shape(row.style, x(row.ratio), middle)] if row.ratio else []
+    yield element("g", *parts, class_=f"series {style_class(row.style)}")
 
 
 def _averaged(curve: Curve, points: int) -> tuple[Any, Any]:

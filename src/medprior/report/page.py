@@ -34,16 +34,16 @@ class Section:
 
 
 SECTIONS = (
-    Section("curves", "How the score grows with labels", sections.curves),
+    Section("curves", "Learning curves", sections.curves),
     Section("saved", "Labels saved", sections.saved),
-    Section("scores", "All scores", sections.scores),
-    Section("classes", "Class by class", sections.classes),
-    Section("examples", "Example images", sections.examples),
-    Section("reconstructions", "What the model restored", sections.reconstructions),
-    Section("views", "What the methods saw", sections.views),
+    Section("scores", "Scores", sections.scores),
+    Section("classes", "Classes", sections.classes),
+    Section("examples", "Examples", sections.examples),
+    Section("reconstructions", "Reconstructions", sections.reconstructions),
+    Section("views", "Views", sections.views),
     Section("training", "Training", sections.training),
-    Section("data", "The data", sections.data),
-    Section("plan", "What was chosen, and why", sections.plan),
+    Section("data", "Data", sections.data),
+    Section("plan", "Plan", sections.plan),
     Section("repeat", "Repeat and use", sections.repeat),
     Section("limits", "Environment and limits", sections.limits),
 )
@@ -109,7 +109,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fixed": wording.fixed, "metric": wording.metric_name, "cell": sections.cell}
+    environment.filters |= {
+        "fixed": wording.fixed,
+        "metric": wording.metric_name,
+        "prose": wording.prose,
+        "cell": sections.cell,
+    }
     return environment
 
 

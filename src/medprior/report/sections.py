@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from medprior.report import figures, pictures, wording
+from medprior.report import figures, marks, pictures, wording
 from medprior.report.content import ReportContent, Rows, Series, savings_of, series_of, unit_of
 
 Context = dict[str, Any] | None
@@ -22,7 +22,7 @@ def curves(content: ReportContent, image_side: int) -> Context:
     return {
         "wide": figures.efficiency(content.verdict, images),
         "narrow": figures.efficiency(content.verdict, images, narrow=True),
-        "arms": [(figures.swatch(one), one.name) for one in series],
+        "arms": [(marks.swatch(one), one.name) for one in series],
         "readings": [
             (f"{budget:,} labelled {unit_of(content.verdict, budget)}", _reading(series, budget, _digits(series)))
             for budget in budgets
@@ -35,7 +35,7 @@ def curves(content: ReportContent, image_side: int) -> Context:
 
 
 def saved(content: ReportContent, image_side: int) -> Context:
-    rows = savings_of(content.verdict, series_of(content.verdict))
+    rows = savings_of(content.verdict)
     if not rows:
         return None
     unit = unit_of(content.verdict)
@@ -62,7 +62,7 @@ def scores(content: ReportContent, image_side: int) -> Context:
         "unit": unit_of(content.verdict),
         "budgets": [(budget, images.get(budget)) for budget in budgets],
         "rows": [
-            (figures.swatch(one), one, [_at(one, budget) for budget in budgets], _runs(content.verdict, one))
+            (marks.swatch(one), one, [_at(one, budget) for budget in budgets], (one.pretrain_seeds, one.seeds))
             for one in series
         ],
         "digits": _digits(series),
@@ -108,12 +108,13 @@ def views(content: ReportContent, image_side: int) -> Context:
 
 
 def training(content: ReportContent, image_side: int) -> Context:
-    runs = {
-        run: [(name, panel) for name, curve in curves.items() if (panel := figures.training_curve(name, curve))]
+    panels = [
+        (run, name.replace("_", " "), figures.training_curve(f"{run}, {name}", curve))
         for run, curves in content.training.items()
-    }
-    runs = {run: panels for run, panels in runs.items() if panels}
-    return {"runs": runs} if runs else None
+        for name, curve in curves.items()
+    ]
+    drawn = [panel for panel in panels if panel[-1]]
+    return {"panels": drawn} if drawn else None
 
 
 def data(content: ReportContent, image_side: int) -> Context:
@@ -165,15 +166,8 @@ def _at(one: Series, budget: int) -> Any:
 def _reading(series: list[Series], budget: int, digits: int) -> list[tuple[int, Any, str, dict[str, str]]]:
     found = ((place, one, _at(one, budget)) for place, one in enumerate(series))
     return [
-        (place, figures.swatch(one), one.name, cell(point, digits)) for place, one, point in found if point is not None
+        (place, marks.swatch(one), one.name, cell(point, digits)) for place, one, point in found if point is not None
     ]
-
-
-def _runs(verdict: Mapping[str, Any], one: Series) -> tuple[int | None, int | None]:
-    """(pre-training runs, adaptation seeds) an arm rests on, where the verdict says so."""
-    name = one.name.split(",")[0]
-    row: Mapping[str, Any] = next((row for row in verdict.get("arms", ()) if row["arm"] == name), {})
-    return row.get("pretrain_seeds"), row.get("seeds")
 
 
 def _digits(series: Iterable[Series]) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
+
+from markupsafe import Markup, escape
 
 _METRICS = {
     "auroc": "AUROC",
@@ -12,6 +15,13 @@ _METRICS = {
     "auprc": "AUPRC",
     "dice": "Dice",
 }
+
+_UNBROKEN = re.compile(r"(\[[^\[\]]{1,24}\]|--[\w-]+)")
+
+
+def prose(sentence: str) -> Markup:
+    """A sentence as HTML in which no line breaks inside an interval or an option."""
+    return Markup(_UNBROKEN.sub(r'<span class="whole">\1</span>', str(escape(sentence))))
 
 
 def metric_name(metric: object) -> str:
@@ -28,7 +38,7 @@ def number(value: float) -> str:
     """A number in as few letters as it needs: 12,000, 0.412, 1.5e−05."""
     if not math.isfinite(value):
         return "–"
-    if value == round(value) and abs(value) < 1e7:
+    if value == round(value) or abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
     return f"{value:.3g}".replace("-", "−")
 
@@ -62,7 +72,7 @@ def digits_for(widths: Iterable[float]) -> int:
 def _plain(value: float | None) -> str:
     if value is None:
         return "open"
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
 
 
 def _times(value: float | None) -> str:

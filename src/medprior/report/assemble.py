@@ -1,0 +1,189 @@
+"""From a finished study to the plain data of its report, and the page itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medprior.backbones.encoder import Encoder
+from medprior.evaluation.metrics import per_class
+from medprior.methods.method import Batch, Clock
+from medprior.report.content import Budget, ClassScore, DataSummary, Gallery, Problem, ReportContent, Rows
+from medprior.report.page import write_report
+from medprior.study.ground import common_modality
+from medprior.study.arms import GIVEN, Pretraining
+from medprior.study.pretraining import encoder_of, make_trainer
+from medprior.study.study import Outcome
+from medprior.training.run import Run, environment
+from medprior.views.engine import render, render_one
+
+EXAMPLES, SHOWN_ROWS = 12, 6
+
+
+def report(outcome: Outcome, command: str) -> Path:
+    """Write `report.html` for a finished study and return its path."""
+    return write_report(outcome.out / "report.html", content_of(outcome, command))
+
+
+def content_of(outcome: Outcome, command: str) -> ReportContent:
+    """Everything the page shows, gathered from the study's folder."""
+    ground, grid = outcome.ground, outcome.grid
+    images = {b: len(ground.budget(b, 0, 0)) for b in grid.budgets}
+    first = [Pretraining(m, b, 0, 0) for m, b in grid.methods if m != GIVEN]
+    hours = outcome.seconds / 3600
+    facts = {k: ", ".join(v) if isinstance(v, list) else str(v) for k, v in environment().items()}
+    return ReportContent(
+        title=f"What pre-training was worth on {len(ground.catalog):,} images",
+        verdict=outcome.verdict,
+        summary=_summary(outcome),
+        plan=[*outcome.found, *outcome.planned],
+        budgets=[Budget(b, n) for b, n in images.items()],
+        per_class=_per_class(outcome),
+        examples=_examples(outcome),
+        reconstructions=_reconstructions(outcome, first),
+        views=_views(outcome, first),
+        training={f"{w.method} on {w.backbone}": Run(outcome.out / w.folder, {}).curves() for w in first},
+        results=outcome.results.table().to_dict("records"),
+        command=command,
+        environment={**facts, "hours of this call": f"{hours:.2f}"},
+        links={
+            "model to take home": "best/",
+            "how it was chosen": ", ".join(f"{k} {v}" for k, v in outcome.best.items()),
+            "use it": "medprior predict best/ NEW_SCANS",
+        },
+    )
+
+
+def _summary(outcome: Outcome) -> DataSummary:
+    ground = outcome.ground
+    catalog, split = ground.catalog, ground.splits[0]
+    parts = {"train": split.pool, "val": split.val, "test": split.test}
+    parts = {name: rows for name, rows in parts.items() if len(rows)}
+    sides = sorted({"x".join(map(str, shape)) for shape in catalog.table["shape"]})
+    problems: list[Problem] = [{"row": i, "reason": "could not be read"} for i in np.flatnonzero(ground.store.failed)]
+    return DataSummary(
+        images=len(catalog),
+        labelled=int(catalog.table["labelled"].sum()),
+        patients=len(set(ground.patients)) if catalog.patients_known else None,
+        modality=common_modality(ground.catalog) or "",
+        sizes=sides[0] if len(sides) == 1 else f"{len(sides)} sizes, stored at {ground.store.size} px",
+        splits={name: len(rows) for name, rows in parts.items()},
+        classes={
+            name: {part: _count(ground.targets[rows], k) for part, rows in parts.items()}
+            for k, name in enumerate(ground.task.names)
+        },
+        problems=problems,
+    )
+
+
+def _count(targets: NDArray[np.float64], k: int) -> int:
+    return int((targets == k).sum()) if targets.ndim == 1 else int((targets[:, k] == 1).sum())
+
+
+def _per_class(outcome: Outcome) -> list[ClassScore]:
+    """AUROC of each class against the rest at the largest budget, mean over seeds and folds with their range."""
+    names, kind = outcome.ground.task.names, outcome.ground.task.kind
+    shown = names if kind != "binary" else names[1:]
+    rows: list[ClassScore] = []
+    cells = [c for c in outcome.results.cells if c.budget == max(outcome.grid.budgets)]
+    for arm in dict.fromkeys((c.arm, c.encoder, c.adaptation) for c in cells):
+        values = np.array(
+            [per_class("auroc", c.scores, c.targets, kind) for c in cells if (c.arm, c.encoder, c.adaptation) == arm]
+        )
+        for k, name in enumerate(shown):
+            label = f"{arm[0]}, {arm[2]}" if arm[0] != arm[2] else arm[0]
+            mean = float(np.nanmean(values[:, k]))
+            rows.append(
+                {
+                    "arm": label,
+                    "budget": max(outcome.grid.budgets),
+                    "class": name,
+                    "metric": "AUROC",
+                    "mean": mean,
+                    "low": None,
+                    "high": None,
+                }
+            )
+    return rows
+
+
+def _stored(outcome: Outcome, rows: NDArray[np.int64]) -> Any:
+    store = outcome.ground.store.resident(torch.device("cpu"))
+    return store.batch(torch.from_numpy(rows))
+
+
+def _bytes(pixels: torch.Tensor) -> NDArray[np.uint8]:
+    """(N, C, *S) in [0, 1] to (N, C, H, W) uint8; a volume shows its middle slice."""
+    if pixels.ndim == 5:
+        pixels = pixels[:, :, pixels.shape[2] // 2]
+    shown = pixels if pixels.shape[1] == 3 else pixels[:, :1]
+    result: NDArray[np.uint8] = (shown.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return result
+
+
+def _some_rows(outcome: Outcome, count: int) -> NDArray[np.int64]:
+    pool = outcome.ground.usable(outcome.ground.splits[0].pool)
+    return np.sort(np.random.default_rng(outcome.ground.seed).permutation(pool)[:count])
+
+
+def _examples(outcome: Outcome) -> Gallery:
+    rows = _some_rows(outcome, EXAMPLES)
+    pixels = render_one(_stored(outcome, rows), outcome.ground.base.plain()).pixels
+    return Gallery(_bytes(pixels), [f"row {row}: {_label(outcome, row)}" for row in rows])
+
+
+def _label(outcome: Outcome, row: int) -> str:
+    names, target = outcome.ground.task.names, outcome.ground.targets[row]
+    if np.ndim(target) == 0:
+        return names[int(target)]
+    return ", ".join(name for name, value in zip(names, target, strict=True) if value == 1) or "none"
+
+
+def _views(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Rows]:
+    rows = _some_rows(outcome, SHOWN_ROWS)
+    stored = _stored(outcome, rows)
+    original = render_one(stored, outcome.ground.base.plain()).pixels
+    sheets = {}
+    for which in runs:
+        trainer = _trainer(outcome, which)
+        views = [view.pixels for view in render(stored, trainer.views, seed=0, step=0)]
+        images = np.stack([_bytes(p) for p in (original, *views)], axis=1)
+        columns = ["original", *[f"view {i + 1}" for i in range(len(views))]]
+        sheets[which.method] = Rows(columns, images, [f"row {row}" for row in rows])
+    return sheets
+
+
+def _reconstructions(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Rows]:
+    rows = _some_rows(outcome, SHOWN_ROWS)
+    sheets = {}
+    for which in runs:
+        trainer = _trainer(outcome, which)
+        if not hasattr(trainer.method, "reconstruct"):
+            continue
+        _restore(trainer.method, outcome.out / which.folder, encoder_of(outcome.out / which.folder, trainer.store))
+        stored = _stored(outcome, rows)
+        views = render(stored, trainer.views, seed=0, step=0)
+        with torch.no_grad():
+            parts = trainer.method.reconstruct(views, Batch(index=stored.index, seed=0, clock=Clock(0, 1, 0)))
+        images = np.stack([_bytes(part) for part in parts], axis=1)
+        sheets[which.method] = Rows(["target", "masked", "reconstruction"], images, [f"row {row}" for row in rows])
+    return sheets
+
+
+def _trainer(outcome: Outcome, which: Pretraining) -> Any:
+    store = outcome.ground.store.resident(torch.device("cpu"))
+    return make_trainer(outcome.ground, store, outcome.settings, which.method, which.backbone, fold=0, seed=0, steps=1)
+
+
+def _restore(method: Any, folder: Path, encoder: Encoder) -> None:
+    """Put what a run kept back into a fresh method: its encoder and its parts."""
+    from safetensors.torch import load_file
+
+    method.encoder.load_state_dict(encoder.state_dict())
+    for name, part in method.parts().items():
+        part.load_state_dict(load_file(folder / "parts" / f"{name}.safetensors"))
+    method.eval()

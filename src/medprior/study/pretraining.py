@@ -14,6 +14,7 @@ from medprior.backbones.weights import load_encoder, save_encoder
 from medprior.config import Settings
 from medprior.data.store import ResidentStore
 from medprior.errors import unknown
+from medprior.files import make_folder, replace_file
 from medprior.methods.factory import create_method, presets
 from medprior.methods.method import DataFacts, TrainingPreset
 from medprior.progress import Progress, silent
@@ -115,6 +116,7 @@ def run_pretraining(
     trainer = make_trainer(ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps)
     seconds = pretrain(trainer, run, title=f"{which.method} on {which.backbone}", progress=progress, stop=stop)
     save_encoder(trainer.method.encoder, folder)
+    _save_parts(trainer, folder)
     _save_features(ground, store, trainer.method.encoder, folder, progress)
     run.finish({"steps": steps, "seconds": seconds, "images": len(trainer.sampler.rows), "wait_seconds": trainer.wait})
     return folder
@@ -144,6 +146,16 @@ def features_of(folder: Path) -> NDArray[np.float32]:
     """(N, embed_dim) features by catalog row; rows without a label or pixels hold zeros."""
     found: NDArray[np.float32] = np.load(folder / "features.npy")
     return found
+
+
+def _save_parts(trainer: Trainer, folder: Path) -> None:
+    """Keep what the method wants kept beside its encoder (a decoder, a teacher)."""
+    from safetensors.torch import save_file
+
+    make_folder(folder / "parts")
+    for name, part in trainer.method.parts().items():
+        with replace_file(folder / "parts" / f"{name}.safetensors") as aside:
+            save_file({k: v.contiguous().cpu() for k, v in part.state_dict().items()}, aside)
 
 
 def _save_features(ground: Ground, store: ResidentStore, encoder: Encoder, folder: Path, progress: Progress) -> None:

@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,9 @@ def arrows() -> list[tuple[str, str, str]]:
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {p.name.removesuffix(".py") for p in SRC.iterdir() if p.name not in ("__init__.py", "__pycache__", "py.typed")}
+    rooms = {
+        p.name.removesuffix(".py") for p in SRC.iterdir() if p.name not in ("__init__.py", "__pycache__", "py.typed")
+    }
     assert rooms <= set(FLOORS)
 
 
@@ -50,9 +51,8 @@ def test_help_is_quick_and_light(command: list[str]) -> None:
 
 
 def test_import_is_light() -> None:
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import medprior, sys; assert 'torch' not in sys.modules"], check=True)
-    assert time.perf_counter() - began < 5  # a loaded machine; alone it is a tenth of a second
+    code = "import medprior, sys; assert not {'torch', 'numpy', 'pydantic', 'typer'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_files_stay_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -38,9 +39,15 @@ def said_plainly(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError("no space left on the disk", where=str(path), do="Free some space or choose another --out, then repeat the command") from None
+            raise OutputError(
+                "no space left on the disk",
+                where=str(path),
+                do="Free some space or choose another --out, then repeat the command",
+            ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-            raise OutputError("this place cannot be written to", where=str(path), do="Choose another --out or mend the permissions") from None
+            raise OutputError(
+                "this place cannot be written to", where=str(path), do="Choose another --out or mend the permissions"
+            ) from None
         raise
 
 
@@ -55,6 +62,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; not-a-number becomes null."""
     write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def digest(path: Path) -> str:
+    """The BLAKE2b sum of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def make_folder(path: Path) -> Path:

@@ -42,25 +42,35 @@ def main() -> None:
 
 
 def _usage(error: Exception) -> int:
-    """Exit code of a wrong command line, said with the nearest right name; anything else is our own fault."""
-    import click
+    """Exit code of a wrong command line, said with the nearest right name; anything else is our own fault.
 
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.exceptions.Abort):
+    The kinds of error are told apart by what they carry: typer brings its own click, other versions import it.
+    """
+    kind = type(error).__name__
+    if kind == "Exit":
+        return int(getattr(error, "exit_code", 0))
+    if kind == "Abort":
         return 130
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        print(error.format_message())
-        return 0
-    if not isinstance(error, click.ClickException):
+    if not hasattr(error, "format_message"):
         raise error
-    message = error.format_message()
-    if isinstance(error, click.exceptions.NoSuchOption) and error.ctx:
-        known = [name for p in error.ctx.command.params for name in p.opts]
-        close = nearest(error.option_name, known)
-        message = f"unknown option {error.option_name}" + (f'. Nearest: "{close}"' if close else "")
+    message: str = error.format_message()
+    if kind == "NoArgsIsHelpError":
+        print(message)
+        return 0
+    context = getattr(error, "ctx", None)
+    if kind == "NoSuchOption" and context:
+        given: str = getattr(error, "option_name", "")
+        message = _with_nearest(f"unknown option {given}", given, [n for p in context.command.params for n in p.opts])
+    elif message.startswith("No such command") and context:
+        given = message.split("'")[1]
+        message = _with_nearest(f'unknown command "{given}"', given, list(context.command.commands))
     print(f"error: {message}", file=sys.stderr)
     return 2
+
+
+def _with_nearest(message: str, given: str, known: list[str]) -> str:
+    close = nearest(given, known)
+    return message + (f'. Nearest: "{close}"' if close else f". All: {', '.join(known)}")
 
 
 @app.callback(invoke_without_command=True)
@@ -222,7 +232,9 @@ def predict(
     predictor: PredictorFolder,
     scans: o.Scans,
     out: o.Out = Path("out"),
-    anyway: Annotated[bool, typer.Option("--anyway", help="Predict also for scans unlike those it was trained on.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Predict also for scans unlike those it was trained on.")
+    ] = False,
 ) -> None:
     """Write predictions.csv for new scans; those unlike the training scans are refused."""
     from medprior.study.prediction import predict_scans
@@ -245,7 +257,9 @@ def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
 
 
 @app.command()
-def methods(name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None) -> None:
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.", show_default=False)] = None,
+) -> None:
     """List the pre-training methods, or one with its presets."""
     from medprior.cli.listing import list_methods, show_method
 

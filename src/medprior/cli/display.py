@@ -22,7 +22,9 @@ class _Rate(ProgressColumn):
         unit = task.fields.get("unit", "")
         speed = f"{task.speed:,.0f}" if task.speed and task.speed >= 10 else f"{task.speed or 0:.1f}"
         total = f"/{task.total:,.0f}" if task.total else ""
-        return Text(f"{task.completed:,.0f}{total} {unit}  {speed} {unit}/s" if unit else f"{task.completed:,.0f}{total}", "dim")
+        return Text(
+            f"{task.completed:,.0f}{total} {unit}  {speed} {unit}/s" if unit else f"{task.completed:,.0f}{total}", "dim"
+        )
 
 
 class _RichBar:
@@ -53,9 +55,16 @@ class _PlainBar:
     def say(self, end: bool = False) -> None:
         seconds = max(1e-9, time.monotonic() - self._began)
         rate = self._done / seconds
-        left = f"  {_clock((self._total - self._done) / rate)} left" if self._total and rate and not end else f"  {seconds:.1f} s"
+        left = (
+            f"  {_clock((self._total - self._done) / rate)} left"
+            if self._total and rate and not end
+            else f"  {seconds:.1f} s"
+        )
         total = f"/{self._total:,.0f}" if self._total else ""
-        print(f"{self._title:<28} {self._done:,.0f}{total} {self._unit}  {rate:,.1f}/s{left}  {self._note}".rstrip(), flush=True)
+        print(
+            f"{self._title:<28} {self._done:,.0f}{total} {self._unit}  {rate:,.1f}/s{left}  {self._note}".rstrip(),
+            flush=True,
+        )
 
 
 class Terminal:

@@ -54,14 +54,22 @@ def examine(console: Console, out: Path) -> bool:
 
     facts = environment()
     for name, value in facts.items():
-        console.print(f"{name:<10} {', '.join(value) if isinstance(value, list) else value}" if value != [] else f"{name:<10} none: training runs on CPU cores")
-    console.print(f"{'speed':<10} {_matmul_gflops():,.0f} GFLOP/s in a matrix product on {torch.get_num_threads()} threads")
+        console.print(
+            f"{name:<10} {', '.join(value) if isinstance(value, list) else value}"
+            if value != []
+            else f"{name:<10} none: training runs on CPU cores"
+        )
+    console.print(
+        f"{'speed':<10} {_matmul_gflops():,.0f} GFLOP/s in a matrix product on {torch.get_num_threads()} threads"
+    )
     good = True
     try:
         make_folder(out)
         free = shutil.disk_usage(out).free
         good = free > NEEDED_BYTES
-        console.print(f"{'disk':<10} {free / 1e9:,.1f} GB free in {out}{'' if good else ': less than 2 GB, a study may not fit'}")
+        console.print(
+            f"{'disk':<10} {free / 1e9:,.1f} GB free in {out}{'' if good else ': less than 2 GB, a study may not fit'}"
+        )
     except MedpriorError as error:
         good = False
         console.print(f"{'disk':<10} {error}", markup=False)

@@ -11,7 +11,9 @@ from medprior.config import Settings, load_settings
 from medprior.errors import SettingsError, unknown
 
 Scans = Annotated[Path, typer.Argument(help="Folder of scans, or one .npz/.npy file.", show_default=False)]
-Labels = Annotated[Path | None, typer.Option(help="CSV with a path column and one or more label columns.", show_default=False)]
+Labels = Annotated[
+    Path | None, typer.Option(help="CSV with a path column and one or more label columns.", show_default=False)
+]
 Out = Annotated[Path, typer.Option(help="Where everything is written.")]
 Methods = Annotated[str | None, typer.Option(help="Pre-training methods, e.g. simclr,mae.", show_default=False)]
 Backbone = Annotated[str | None, typer.Option(help="Encoder, e.g. resnet18 or vit_tiny.", show_default=False)]
@@ -20,10 +22,16 @@ Budgets = Annotated[str | None, typer.Option(help="Labelled patients, e.g. 20,80
 Seeds = Annotated[int | None, typer.Option(help="Adaptation seeds.  [default: 3]", show_default=False)]
 Minutes = Annotated[float | None, typer.Option(help="Time for the whole study.  [default: 30]", show_default=False)]
 Patient = Annotated[str | None, typer.Option(help="Column that names the patient.", show_default=False)]
-Label = Annotated[str | None, typer.Option(help="Label column; several, with commas, make a multi-label task.", show_default=False)]
-FreeValidation = Annotated[bool, typer.Option("--free-validation", help="Use a given validation split beyond the budget.")]
+Label = Annotated[
+    str | None, typer.Option(help="Label column; several, with commas, make a multi-label task.", show_default=False)
+]
+FreeValidation = Annotated[
+    bool, typer.Option("--free-validation", help="Use a given validation split beyond the budget.")
+]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings.", show_default=False)]
-Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, section.key=value; may be repeated.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, section.key=value; may be repeated.", show_default=False)
+]
 
 
 def make_settings(config: Path | None, assignments: list[str] | None, **options: Any) -> Settings:
@@ -66,6 +74,10 @@ def parse_budgets(text: str | None) -> tuple[int | str, ...] | None:
     for part in text.split(","):
         word = part.strip().lower()
         if word != "all" and not (word.isdigit() and int(word) > 0):
-            raise SettingsError(f'"{part}" is no budget', where="--budgets", do="Write numbers of labelled patients, or all: --budgets 20,80,all")
+            raise SettingsError(
+                f'"{part}" is no budget',
+                where="--budgets",
+                do="Write numbers of labelled patients, or all: --budgets 20,80,all",
+            )
         budgets.append(word if word == "all" else int(word))
     return tuple(budgets)

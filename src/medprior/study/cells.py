@@ -90,7 +90,9 @@ def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[],
     )
 
 
-def _probe(bench: Bench, cell: Cell, rows: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def _probe(
+    bench: Bench, cell: Cell, rows: NDArray[np.int64], test: NDArray[np.int64], seed: int
+) -> NDArray[np.float64]:
     assert cell.pretraining is not None
     ground = bench.ground
     features = features_of(bench.out / cell.pretraining.folder)
@@ -112,7 +114,16 @@ def _tuned(
     train, validation = inner_split(bench, cell, rows, seed)
     ground = bench.ground
     model = fit(
-        encoder, ground.task, bench.store, train, recipe, ground.base, seed=seed, validation=validation, stop=stop, tick=tick
+        encoder,
+        ground.task,
+        bench.store,
+        train,
+        recipe,
+        ground.base,
+        seed=seed,
+        validation=validation,
+        stop=stop,
+        tick=tick,
     )
     return model, recipe.steps
 
@@ -124,7 +135,9 @@ def start_encoder(bench: Bench, cell: Cell, seed: int) -> Encoder:
     return make_encoder(bench.ground, bench.store, bench.settings, cell.backbone, seed)
 
 
-def choose_rate(bench: Bench, encoder: Encoder, rows: NDArray[np.int64], recipe: Recipe, seed: int, stop: Stop) -> Recipe:
+def choose_rate(
+    bench: Bench, encoder: Encoder, rows: NDArray[np.int64], recipe: Recipe, seed: int, stop: Stop
+) -> Recipe:
     """The best of the asked-for learning rates on held-out patients of the budget itself; every arm gets the same trials."""
     rates = bench.settings.adapt.learning_rates
     if len(rates) == 1:

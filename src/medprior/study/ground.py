@@ -65,7 +65,9 @@ class Ground:
         return rows[~self.store.failed[rows]]
 
 
-def read_catalog(scans: Path, labels: Path | None, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
+def read_catalog(
+    scans: Path, labels: Path | None, settings: Settings, out: Path, progress: Progress = silent
+) -> Catalog:
     """Index `scans` and join `labels`; without a label file the labels must lie in the data (MedMNIST)."""
     catalog = build_catalog(scans, cache=out / "catalog.parquet", workers=settings.data.workers, progress=progress)
     if labels is not None:
@@ -98,7 +100,9 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
     if catalog.labels is None:
         raise LabelError("no labels were given", do="Add --labels FILE.csv with a column path and a column label")
     study = settings.study
-    splits, warnings = study_splits(catalog, folds=study.folds, repeats=1, seed=study.seed, test_fraction=study.test_fraction)
+    splits, warnings = study_splits(
+        catalog, folds=study.folds, repeats=1, seed=study.seed, test_fraction=study.test_fraction
+    )
     task = Classification(catalog.labels.kind, tuple(catalog.labels.names))
     labels, left_out = _measured(catalog, splits, task)
     if labels is not None:
@@ -108,7 +112,9 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
     size, stored, _ = view_size(catalog, settings, on_gpu)
     modality = common_modality(catalog)
     dims = len(catalog.table["shape"].iloc[0])
-    store = PixelStore.build(catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress)
+    store = PixelStore.build(
+        catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress
+    )
     if store.failed.any():
         warnings = [*warnings, f"{int(store.failed.sum())} images could not be read and are left out."]
     return Ground(
@@ -124,7 +130,9 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
     )
 
 
-def _measured(catalog: Catalog, splits: Sequence[Split], task: Classification) -> tuple[tuple[int, ...] | None, list[str]]:
+def _measured(
+    catalog: Catalog, splits: Sequence[Split], task: Classification
+) -> tuple[tuple[int, ...] | None, list[str]]:
     """The labels with enough patients on both sides of every split; None when all classes count."""
     if task.kind != "multilabel":
         return None, []
@@ -142,7 +150,9 @@ def _measured(catalog: Catalog, splits: Sequence[Split], task: Classification) -
     return tuple(sorted(kept)), said
 
 
-def _budgets(catalog: Catalog, splits: Sequence[Split], settings: Settings, task: Classification) -> tuple[tuple[int, ...], list[str]]:
+def _budgets(
+    catalog: Catalog, splits: Sequence[Split], settings: Settings, task: Classification
+) -> tuple[tuple[int, ...], list[str]]:
     patients = catalog.patients()
     most = min(len(np.unique(patients[split.pool])) for split in splits)
     asked = settings.study.budgets or default_budgets(most, task.outputs, task.kind == "multilabel")

@@ -58,7 +58,15 @@ def training_preset(settings: Settings, method: str) -> TrainingPreset:
 
 
 def make_trainer(
-    ground: Ground, store: ResidentStore, settings: Settings, method: str, backbone: str, *, fold: int, seed: int, steps: int
+    ground: Ground,
+    store: ResidentStore,
+    settings: Settings,
+    method: str,
+    backbone: str,
+    *,
+    fold: int,
+    seed: int,
+    steps: int,
 ) -> Trainer:
     """The trainer of one pre-training run; no test patient of `fold` is among its rows."""
     rows = ground.usable(ground.splits[fold].pretrain)
@@ -66,7 +74,9 @@ def make_trainer(
     batch = min(preset.batch_size, len(rows))
     start = seed_of(settings.study.seed, "pretrain", method, backbone, fold, seed)
     given = settings.pretrain.weights
-    encoder = _given(ground, store, settings, backbone) if given else make_encoder(ground, store, settings, backbone, start)
+    encoder = (
+        _given(ground, store, settings, backbone) if given else make_encoder(ground, store, settings, backbone, start)
+    )
     facts = DataFacts(
         count=len(rows),
         channels=ground.store.channels,
@@ -76,7 +86,9 @@ def make_trainer(
         std=tuple(ground.store.std),
         labels=ground.task.names,
     )
-    built = create_method(method, encoder, preset=settings.pretrain.preset, overrides=settings.method.get(method), facts=facts)
+    built = create_method(
+        method, encoder, preset=settings.pretrain.preset, overrides=settings.method.get(method), facts=facts
+    )
     optimizer = OptimizerPlan(
         preset.optimizer,
         scaled_lr(preset.lr, batch, preset.lr_per),
@@ -103,7 +115,13 @@ def run_pretraining(
 ) -> Path:
     """Pre-train unless it is done already; returns the run's folder with encoder and features in it."""
     folder = out / which.folder
-    config = {"method": which.method, "backbone": which.backbone, "fold": which.fold, "seed": which.seed, "steps": steps}
+    config = {
+        "method": which.method,
+        "backbone": which.backbone,
+        "fold": which.fold,
+        "seed": which.seed,
+        "steps": steps,
+    }
     run = Run.open(folder, {**config, "settings": settings.model_dump(mode="json", include={"pretrain", "method"})})
     if run.finished:
         return folder
@@ -113,7 +131,9 @@ def run_pretraining(
         _save_features(ground, store, encoder, folder, progress)
         run.finish({"steps": 0, "seconds": 0.0, "weights": str(settings.pretrain.weights)})
         return folder
-    trainer = make_trainer(ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps)
+    trainer = make_trainer(
+        ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps
+    )
     seconds = pretrain(trainer, run, title=f"{which.method} on {which.backbone}", progress=progress, stop=stop)
     save_encoder(trainer.method.encoder, folder)
     _save_parts(trainer, folder)

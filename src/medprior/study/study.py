@@ -11,7 +11,6 @@ import numpy as np
 
 from medprior.backbones.factory import default_backbone
 from medprior.config import Settings
-from medprior.errors import OutputError
 from medprior.files import make_folder, said_plainly, write_json, write_text
 from medprior.methods import METHODS
 from medprior.progress import Progress, silent
@@ -85,7 +84,9 @@ def run_study(
     _write(out, results, verdict)
     best = record.best() or take_home(bench, grid, out / "best", progress=progress, stop=stop)
     record.keep_best(best)
-    return Outcome(ground, grid, schedule, settings, results, verdict, found, planned, best, out, time.perf_counter() - began)
+    return Outcome(
+        ground, grid, schedule, settings, results, verdict, found, planned, best, out, time.perf_counter() - began
+    )
 
 
 def make_grid(ground: Ground, settings: Settings) -> Grid:
@@ -108,7 +109,10 @@ def _pairs(settings: Settings, spatial_dims: int) -> tuple[tuple[str, str], ...]
     asked = settings.pretrain
     if asked.weights and not asked.methods:
         return ((GIVEN, asked.backbone or "resnet18"),)
-    return tuple((m, default_backbone(METHODS.get(m).needs, asked.backbone, spatial_dims)) for m in asked.methods or DEFAULT_METHODS)
+    return tuple(
+        (m, default_backbone(METHODS.get(m).needs, asked.backbone, spatial_dims))
+        for m in asked.methods or DEFAULT_METHODS
+    )
 
 
 def describe(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
@@ -121,9 +125,19 @@ def describe(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
         f"Found    {len(catalog):,} images, {labelled:,} with labels ({_classes(ground)}), {patients}",
     ]
     if len(catalog.problems):
-        lines.append(f"         {len(catalog.problems)} files could not be read; each is listed with its reason in problems.csv")
-    kind = "given split" if split.given else "hold-out by patient" if len(ground.splits) == 1 else f"{len(ground.splits)}-fold cross-validation by patient"
-    lines.append(f"Split    {kind}: {len(split.pool):,} images to learn from, {len(split.test):,} to test on; encoders see {len(split.pretrain):,}")
+        lines.append(
+            f"         {len(catalog.problems)} files could not be read; each is listed with its reason in problems.csv"
+        )
+    kind = (
+        "given split"
+        if split.given
+        else "hold-out by patient"
+        if len(ground.splits) == 1
+        else f"{len(ground.splits)}-fold cross-validation by patient"
+    )
+    lines.append(
+        f"Split    {kind}: {len(split.pool):,} images to learn from, {len(split.test):,} to test on; encoders see {len(split.pretrain):,}"
+    )
     lines.append(f"Size     {size} px views, because {why}   (change with --size)")
     return lines
 
@@ -137,10 +151,16 @@ def describe_plan(ground: Ground, grid: Grid, schedule: Schedule, settings: Sett
             continue
         steps = schedule.pretrain_steps[(method, backbone)]
         runs = grid.pretrain_seeds * grid.folds
-        lines.append(f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {training_preset(settings, method).batch_size} images, {runs} run{'s' * (runs > 1)}")
+        lines.append(
+            f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {training_preset(settings, method).batch_size} images, {runs} run{'s' * (runs > 1)}"
+        )
     steps_text = ", ".join(f"{b} patients ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
-    lines.append(f"         adapt at {steps_text} x {grid.seeds} seeds; scratch of the same encoder at 1x and 2x the steps")
-    lines.append(f"         about {schedule.seconds / 60:.0f} min   (change with --minutes, --backbone, --budgets, --seeds)")
+    lines.append(
+        f"         adapt at {steps_text} x {grid.seeds} seeds; scratch of the same encoder at 1x and 2x the steps"
+    )
+    lines.append(
+        f"         about {schedule.seconds / 60:.0f} min   (change with --minutes, --backbone, --budgets, --seeds)"
+    )
     return lines
 
 
@@ -154,7 +174,9 @@ def _classes(ground: Ground) -> str:
     return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
-def _schedule(record: Record, ground: Ground, grid: Grid, settings: Settings, store: Any, began: float, progress: Progress) -> Schedule:
+def _schedule(
+    record: Record, ground: Ground, grid: Grid, settings: Settings, store: Any, began: float, progress: Progress
+) -> Schedule:
     kept = record.schedule(grid)
     if kept is not None:
         return kept
@@ -168,7 +190,9 @@ def _schedule(record: Record, ground: Ground, grid: Grid, settings: Settings, st
             most[(method, backbone)] = 1
             continue
         preset = training_preset(settings, method)
-        most[(method, backbone)] = max(1, preset.epochs * len(split.pretrain) // min(preset.batch_size, len(split.pretrain)))
+        most[(method, backbone)] = max(
+            1, preset.epochs * len(split.pretrain) // min(preset.batch_size, len(split.pretrain))
+        )
     schedule = make_schedule(
         grid,
         images,

@@ -128,7 +128,9 @@ def fit(
 
 
 @torch.inference_mode()
-def predict(model: Classifier, task: Classification, store: ResidentStore, rows: NDArray[np.int64], base: ViewRecipe) -> NDArray[np.float64]:
+def predict(
+    model: Classifier, task: Classification, store: ResidentStore, rows: NDArray[np.int64], base: ViewRecipe
+) -> NDArray[np.float64]:
     """Logits (N, K) of `rows` from one plain view each."""
     model.eval()
     device = next(model.parameters()).device
@@ -140,7 +142,13 @@ def predict(model: Classifier, task: Classification, store: ResidentStore, rows:
 
 
 @torch.inference_mode()
-def embed(encoder: Encoder, store: ResidentStore, rows: NDArray[np.int64], base: ViewRecipe, tick: Callable[[int], None] = lambda n: None) -> NDArray[np.float32]:
+def embed(
+    encoder: Encoder,
+    store: ResidentStore,
+    rows: NDArray[np.int64],
+    base: ViewRecipe,
+    tick: Callable[[int], None] = lambda n: None,
+) -> NDArray[np.float32]:
     """Pooled features (N, embed_dim) of `rows` from one plain view each."""
     encoder.eval()
     device = next(encoder.parameters()).device

@@ -22,7 +22,10 @@ def pick_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise SettingsError(f'unknown device "{name}"', do="Use auto, cpu, cuda or cuda:1") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f'there is no device "{name}" here', do=f"{torch.cuda.device_count()} GPUs are visible; use --set study.device=cpu")
+        raise SettingsError(
+            f'there is no device "{name}" here',
+            do=f"{torch.cuda.device_count()} GPUs are visible; use --set study.device=cpu",
+        )
     return device
 
 

@@ -40,7 +40,9 @@ class PretrainPlan:
 class Trainer:
     """One method on one store: what a step needs, and how it is saved and taken up again."""
 
-    def __init__(self, method: Method, store: ResidentStore, rows: NDArray[np.int64], plan: PretrainPlan, base: ViewRecipe):
+    def __init__(
+        self, method: Method, store: ResidentStore, rows: NDArray[np.int64], plan: PretrainPlan, base: ViewRecipe
+    ):
         self.method, self.store, self.plan = method, store, plan
         self.device = next(method.parameters()).device
         self.sampler = Sampler(rows, plan.batch_size, plan.seed)

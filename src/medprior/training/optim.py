@@ -42,7 +42,11 @@ def decay_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float)
     for name, parameter in named:
         if parameter.requires_grad:
             (free if _is_free(name, parameter) else decayed).append(parameter)
-    return [g for g in ({"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}) if g["params"]]
+    return [
+        g
+        for g in ({"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0})
+        if g["params"]
+    ]
 
 
 def layered_groups(

@@ -14,6 +14,7 @@ import yaml
 from medprior import __version__
 from medprior.errors import RunError
 from medprior.files import make_folder, said_plainly, write_json, write_text
+from medprior.training.checkpoint import drop_checkpoints
 
 SCHEMA = 1
 
@@ -60,10 +61,7 @@ class Run:
     def finish(self, facts: dict[str, Any]) -> None:
         """Mark the run as complete, with what it cost, and drop its checkpoints."""
         write_json(self.folder / "finished.json", facts)
-        for path in self.checkpoints.glob("step-*.pt"):
-            path.unlink()
-        if self.checkpoints.exists():
-            self.checkpoints.rmdir()
+        drop_checkpoints(self.checkpoints)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `events.jsonl`."""
@@ -134,7 +132,9 @@ def _refuse_other(path: Path, config: dict[str, Any]) -> None:
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         found = None
     if not isinstance(found, dict):
-        raise RunError("the folder holds a damaged config.yaml", where=str(path), do="Choose another --out, or delete the folder")
+        raise RunError(
+            "the folder holds a damaged config.yaml", where=str(path), do="Choose another --out, or delete the folder"
+        )
     changed = [k for k in config if k not in ("medprior",) and found.get(k) != config[k]]
     if changed:
         name = changed[0]

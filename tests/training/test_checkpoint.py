@@ -1,0 +1,44 @@
+"""The newest good checkpoint is found, whatever happened to the last one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from medprior.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+def test_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"weight": torch.full((2,), float(step))})
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000002.pt", "step-00000003.pt"]
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert (state["step"], state["weight"].tolist()) == (3, [3.0, 3.0])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty", "flip"])
+def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str) -> None:
+    save_checkpoint(tmp_path, 1, {"weight": torch.ones(1000)})
+    path = save_checkpoint(tmp_path, 2, {"weight": torch.ones(1000)})
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    path.write_bytes(
+        {"truncate": whole[: len(whole) // 2], "garbage": b"x" * 500, "empty": b"", "flip": bytes(flipped)}[damage]
+    )
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_a_missing_sum_is_damage(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {})
+    save_checkpoint(tmp_path, 2, {}).with_suffix(".blake2b").unlink()
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_none_at_all(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None

@@ -76,7 +76,7 @@ def unknown(kind: str, name: str, options: Iterable[str], *, see: str | None = N
     return SettingsError(f'unknown {kind} "{name}"', do=f"{hint}All: {', '.join(names)}{tail}")
 
 
-class Interrupted(MedpriorError):
+class Interrupted(MedpriorError):  # noqa: N818 - nothing went wrong
     """The user, or the system, asked to stop; everything finished so far is saved."""
 
     exit_code = 130

@@ -220,9 +220,10 @@ def finetune(
     from medprior.study.alone import given_encoder
 
     backbone = backbone or given_encoder(encoder)
+    assignments = [*(set_ or []), f"pretrain.weights={encoder}"]
     settings = o.make_settings(
-        config, [*(set_ or []), f"pretrain.weights={encoder}"], methods=None, backbone=backbone, size=size, budgets=budgets,
-        seeds=seeds, minutes=minutes, patient=patient, label=label, free_validation=free_validation,
+        config, assignments, methods=None, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
+        patient=patient, label=label, free_validation=free_validation,
     )  # fmt: skip
     _study(scans, labels, out, settings)
 

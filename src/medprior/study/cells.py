@@ -138,7 +138,7 @@ def start_encoder(bench: Bench, cell: Cell, seed: int) -> Encoder:
 def choose_rate(
     bench: Bench, encoder: Encoder, rows: NDArray[np.int64], recipe: Recipe, seed: int, stop: Stop
 ) -> Recipe:
-    """The best of the asked-for learning rates on held-out patients of the budget itself; every arm gets the same trials."""
+    """The best of the asked-for rates on held-out patients of the budget itself; every arm gets the same trials."""
     rates = bench.settings.adapt.learning_rates
     if len(rates) == 1:
         return recipe

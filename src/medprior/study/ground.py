@@ -126,7 +126,7 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         budgets=budgets,
         seed=study.seed,
         labels=labels,
-        warnings=tuple([*catalog.warnings, *warnings, *more]),
+        warnings=(*catalog.warnings, *warnings, *more),
     )
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medprior.backbones.factory import default_backbone
 from medprior.config import Settings
 from medprior.files import make_folder, said_plainly, write_json, write_text
@@ -17,13 +15,14 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Cell, Grid
 from medprior.study.best import take_home
 from medprior.study.cells import Bench, run_cell
-from medprior.study.ground import Ground, prepare, read_catalog, view_size
+from medprior.study.ground import Ground, prepare, read_catalog
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
 from medprior.study.pretraining import run_pretraining, training_preset
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
+from medprior.study.words import ground_lines, plan_lines, write_problems
 from medprior.training.device import pick_device
 from medprior.training.interrupt import Stop, check, never
 
@@ -64,14 +63,15 @@ def run_study(
     _use_threads(settings)
     catalog = read_catalog(scans, labels, settings, out, progress)
     record.same_data(catalog.fingerprint())
+    write_problems(catalog, out)
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
     store = ground.store.resident(device)
     grid = make_grid(ground, settings)
-    found = tuple(describe(ground, settings, device.type == "cuda"))
+    found = tuple(ground_lines(ground, settings, device.type == "cuda"))
     for line in found:
         progress.say(line)
     schedule = _schedule(record, ground, grid, settings, store, began, progress)
-    planned = tuple(describe_plan(ground, grid, schedule, settings))
+    planned = tuple(plan_lines(ground, grid, schedule, settings))
     for line in planned:
         progress.say(line)
     for which in grid.pretrainings():
@@ -113,65 +113,6 @@ def _pairs(settings: Settings, spatial_dims: int) -> tuple[tuple[str, str], ...]
         (m, default_backbone(METHODS.get(m).needs, asked.backbone, spatial_dims))
         for m in asked.methods or DEFAULT_METHODS
     )
-
-
-def describe(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
-    """What was found, in a few lines for the terminal and the report."""
-    catalog, split = ground.catalog, ground.splits[0]
-    labelled = int(catalog.table["labelled"].sum())
-    patients = f"{len(set(ground.patients)):,} patients" if catalog.patients_known else "patients unknown"
-    size, _, why = view_size(catalog, settings, on_gpu)
-    lines = [
-        f"Found    {len(catalog):,} images, {labelled:,} with labels ({_classes(ground)}), {patients}",
-    ]
-    if len(catalog.problems):
-        lines.append(
-            f"         {len(catalog.problems)} files could not be read; each is listed with its reason in problems.csv"
-        )
-    kind = (
-        "given split"
-        if split.given
-        else "hold-out by patient"
-        if len(ground.splits) == 1
-        else f"{len(ground.splits)}-fold cross-validation by patient"
-    )
-    lines.append(
-        f"Split    {kind}: {len(split.pool):,} images to learn from, {len(split.test):,} to test on; encoders see {len(split.pretrain):,}"
-    )
-    lines.append(f"Size     {size} px views, because {why}   (change with --size)")
-    return lines
-
-
-def describe_plan(ground: Ground, grid: Grid, schedule: Schedule, settings: Settings) -> list[str]:
-    """What will be done, and how long it should take."""
-    lines = []
-    for method, backbone in grid.methods:
-        if method == GIVEN:
-            lines.append(f"Plan     {backbone} from {settings.pretrain.weights}, as it is")
-            continue
-        steps = schedule.pretrain_steps[(method, backbone)]
-        runs = grid.pretrain_seeds * grid.folds
-        lines.append(
-            f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {training_preset(settings, method).batch_size} images, {runs} run{'s' * (runs > 1)}"
-        )
-    steps_text = ", ".join(f"{b} patients ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
-    lines.append(
-        f"         adapt at {steps_text} x {grid.seeds} seeds; scratch of the same encoder at 1x and 2x the steps"
-    )
-    lines.append(
-        f"         about {schedule.seconds / 60:.0f} min   (change with --minutes, --backbone, --budgets, --seeds)"
-    )
-    return lines
-
-
-def _classes(ground: Ground) -> str:
-    known = ground.targets[ground.catalog.table["labelled"].to_numpy()]
-    if ground.task.kind == "multilabel":
-        counts = np.nansum(known == 1, axis=0)
-    else:
-        counts = np.bincount(known.astype(int), minlength=ground.task.outputs)
-    shown = [f"{name} {int(count):,}" for name, count in zip(ground.task.names, counts, strict=True)]
-    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
 def _schedule(

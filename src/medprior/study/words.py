@@ -1,4 +1,4 @@
-"""What was found in a folder, in lines for a terminal."""
+"""What was found and what will be done, in lines for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from medprior.config import Settings
 from medprior.data.catalog import Catalog
 from medprior.files import write_text
+from medprior.study.arms import GIVEN, Grid
+from medprior.study.ground import Ground, view_size
+from medprior.study.plan import Schedule
+from medprior.study.pretraining import training_preset
 
 SHOWN = 5
 
@@ -18,7 +23,9 @@ def catalog_lines(catalog: Catalog) -> list[str]:
     table = catalog.table
     readers = ", ".join(f"{count:,} {reader}" for reader, count in Counter(table["reader"]).most_common())
     sizes = Counter("x".join(map(str, shape)) for shape in table["shape"]).most_common()
-    shown = ", ".join(f"{size} ({count:,})" for size, count in sizes[:SHOWN]) + (f" and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else "")
+    shown = ", ".join(f"{size} ({count:,})" for size, count in sizes[:SHOWN]) + (
+        f" and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else ""
+    )
     modalities = ", ".join(sorted({m for m in table["modality"] if m})) or "unknown"
     lines = [f"Found    {len(table):,} scans ({readers}), modality {modalities}", f"Sizes    {shown}"]
     if catalog.labels is not None:
@@ -31,6 +38,52 @@ def catalog_lines(catalog: Catalog) -> list[str]:
         lines.append(f"Problems {len(problems):,} files could not be read; all are in problems.csv")
         lines += [f"         {row.path}: {row.reason}" for row in problems.head(SHOWN).itertuples()]
     return lines
+
+
+def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
+    """What a study stands on."""
+    catalog, split = ground.catalog, ground.splits[0]
+    labelled = int(catalog.table["labelled"].sum())
+    counts = label_counts(catalog)
+    shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
+    patients = f"{len(set(ground.patients)):,} patients" if catalog.patients_known else "patients unknown"
+    lines = [f"Found    {len(catalog):,} images, {labelled:,} with labels ({shown}), {patients}"]
+    if len(catalog.problems):
+        lines.append(f"         {len(catalog.problems)} files could not be read; problems.csv says why")
+    lines += [f"         {warning}" for warning in ground.warnings]
+    numbers = f"{len(split.pool):,} images to learn from, {len(split.test):,} to test on"
+    lines.append(f"Split    {_split_kind(ground)}: {numbers}; encoders may see {len(split.pretrain):,}")
+    size, _, why = view_size(catalog, settings, on_gpu)
+    return [*lines, f"Size     {size} px views, because {why}   (change with --size)"]
+
+
+def _split_kind(ground: Ground) -> str:
+    if ground.splits[0].given:
+        return "the given one"
+    if len(ground.splits) == 1:
+        return "hold-out by patient"
+    return f"cross-validation by patient in {len(ground.splits)} folds"
+
+
+def plan_lines(ground: Ground, grid: Grid, schedule: Schedule, settings: Settings) -> list[str]:
+    """What will be done, and how long it should take."""
+    lines = []
+    runs = grid.pretrain_seeds * grid.folds
+    for method, backbone in grid.methods:
+        if method == GIVEN:
+            lines.append(f"Plan     {backbone} from {settings.pretrain.weights}, as it is")
+            continue
+        steps, batch = schedule.pretrain_steps[(method, backbone)], training_preset(settings, method).batch_size
+        times = f", {runs} runs" if runs > 1 else ""
+        lines.append(f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {batch} images{times}")
+    steps_text = ", ".join(f"{b} ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
+    unit = "patients" if ground.catalog.patients_known else "images"
+    lines.append(f"         adapt at {steps_text} labelled {unit} x {grid.seeds} seeds; scratch at 1x and 2x the steps")
+    minutes = max(1, round(schedule.seconds / 60))
+    return [
+        *lines,
+        f"         about {minutes} min   (change with --minutes, --methods, --backbone, --budgets, --seeds)",
+    ]
 
 
 def label_counts(catalog: Catalog) -> list[str]:

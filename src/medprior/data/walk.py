@@ -1,0 +1,120 @@
+"""What lies in a folder: files a reader takes, files that stand beside scans, and what is left out and said."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from medprior.data import readers
+from medprior.errors import DataError, nearest
+
+_SIDECARS = frozenset(
+    {".csv", ".tsv", ".txt", ".json", ".md", ".rst", ".xml", ".yaml", ".yml", ".toml", ".ini", ".pdf", ".html", ".htm"}
+    | {".log", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".parquet", ".py", ".ipynb", ".sh", ".bval", ".bvec"}
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as the folder lists it; `path` is relative to the root, with forward slashes."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass
+class Found:
+    """What a walk met: readable files, other kinds counted by suffix, links that lead out, names that are not text."""
+
+    files: list[File] = field(default_factory=list)
+    sidecars: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    links_out: int = 0
+    unnameable: list[str] = field(default_factory=list)
+
+
+def find_files(root: Path) -> Found:
+    """Walk `root` (a resolved folder), sorted by path. Hidden entries and links are left out: a link within the root
+    is a second name of a file that is met anyway, one that leads out of it is counted.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found = Found()
+    _walk(root, root, found)
+    found.files.sort(key=lambda file: file.path)
+    return found
+
+
+def _walk(folder: Path, root: Path, found: Found) -> None:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(f"a folder cannot be listed: {error.strerror}", where=str(folder)) from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            found.links_out += not Path(entry.path).resolve().is_relative_to(root)
+        elif entry.is_dir():
+            _walk(Path(entry.path), root, found)
+        elif entry.is_file():
+            _sort_in(Path(entry.path).relative_to(root).as_posix(), entry.stat(), found)
+
+
+def _sort_in(path: str, stat: os.stat_result, found: Found) -> None:
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix in _SIDECARS:
+        found.sidecars[suffix] += 1
+    elif readers.format_of(path) is None:
+        found.others[suffix or "no ending"] += 1
+    elif not path.isprintable():
+        found.unnameable.append(path.encode("utf-8", "backslashreplace").decode())
+    else:
+        found.files.append(File(path, stat.st_size, stat.st_mtime_ns))
+
+
+def find(root: Path) -> tuple[Path, Found]:
+    """The folder that paths are relative to, and what lies at `root`: a resolved folder or one file.
+
+    Raises:
+        DataError: nothing is there, or nothing readable.
+    """
+    if root.is_dir():
+        found = find_files(root)
+        if not found.files and not found.unnameable:
+            raise _nothing_readable(root, found)
+        return root, found
+    if not root.exists():
+        beside = nearest(root.name, [p.name for p in root.parent.iterdir()]) if root.parent.is_dir() else None
+        raise DataError("there is no such folder or file", where=str(root), do=f"Nearest: {beside}" if beside else None)
+    if readers.format_of(root) is None:
+        raise DataError("this file is of no readable kind", where=str(root), do=f"Readable: {readers.READABLE}")
+    stat = root.stat()
+    return root.parent, Found([File(root.name, stat.st_size, stat.st_mtime_ns)])
+
+
+def _nothing_readable(root: Path, found: Found) -> DataError:
+    there = found.sidecars + found.others
+    held = f"it holds {_counted(there)}" if there else "it is empty"
+    if found.links_out:
+        held += f", and {found.links_out} links that lead out of it, which are not followed"
+    return DataError(f"no readable scan in this folder: {held}", where=str(root), do=f"Readable: {readers.READABLE}")
+
+
+def _counted(kinds: Counter[str]) -> str:
+    listed = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5))
+    return f"{sum(kinds.values())} files ({listed})"
+
+
+def left_out(found: Found) -> list[str]:
+    """A sentence for each kind of thing that was met and not taken."""
+    warnings = []
+    if found.others:
+        warnings.append(f"Left out, of kinds that are not read: {_counted(found.others)}.")
+    if found.links_out:
+        warnings.append(f"Left out: {found.links_out} links that lead out of the folder.")
+    return warnings

@@ -1,0 +1,87 @@
+"""Changes of intensity, drawn per sample: brightness, contrast, gamma, colour, blur and noise, in this order."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from medprior.views.average import contract
+from medprior.views.draws import Key, between, happens, normal
+from medprior.views.recipe import ViewRecipe
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def change(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+    """Pixels (B, C, *S) in [0, 1] after the recipe's intensity changes; 0 stays where valid (B, 1, *S) is false."""
+    changed = pixels
+    if recipe.intensity_probability:
+        changed = _jitter(changed, valid, recipe, key)
+    if pixels.shape[1] == 3:
+        changed = _colour(changed, recipe, key)
+    if recipe.blur_probability:
+        changed = _blur(changed, valid, recipe, key)
+    if recipe.noise_probability:
+        changed = _noise(changed, recipe, key)
+    return changed if changed is pixels else changed * valid
+
+
+def _jitter(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+    brightness = _factor(recipe.brightness, "brightness", recipe, key)
+    contrast = _factor(recipe.contrast, "contrast", recipe, key)
+    if recipe.brightness or recipe.contrast:
+        dims = tuple(range(1, pixels.dim()))
+        count = valid.sum(dim=dims).clamp(min=1) * pixels.shape[1]
+        mean = brightness * pixels.sum(dim=dims) / count
+        shift = mean * (1 - contrast)
+        pixels = torch.addcmul(_broad(shift, pixels), pixels, _broad(brightness * contrast, pixels)).clamp_(0, 1)
+    if recipe.gamma:
+        most = math.log1p(recipe.gamma)
+        exponent = torch.where(_gate(recipe, key), between(key, "gamma", -most, most), 0.0).exp()
+        # A power by way of the logarithm: thrice as fast as pow, and 0 -> -inf -> 0 as it should.
+        pixels = pixels.log2().mul_(_broad(exponent, pixels)).exp2_()
+    return pixels
+
+
+def _colour(pixels: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+    if not (recipe.saturation and recipe.intensity_probability) and not recipe.grey_probability:
+        return pixels
+    weights = torch.stack([torch.full((), w, device=pixels.device) for w in LUMA]).view(1, 3, *[1] * (pixels.dim() - 2))
+    grey = (pixels * weights).sum(dim=1, keepdim=True)
+    keep = _factor(recipe.saturation, "saturation", recipe, key)
+    keep = torch.where(happens(key, "grey", recipe.grey_probability), 0.0, keep)
+    return torch.lerp(grey, pixels, _broad(keep, pixels)).clamp(0, 1)
+
+
+def _blur(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+    """Gaussian of each sample's own width over the valid pixels alone: neither padding nor border lends darkness."""
+    width = between(key, "blur width", *recipe.blur) * recipe.size
+    width = torch.where(happens(key, "blur", recipe.blur_probability), width, 0.0).clamp(min=1e-3)
+    place = torch.arange(recipe.size, device=pixels.device)
+    apart = place - place.unsqueeze(1)
+    kernel = torch.softmax(-0.5 * (apart / width.view(-1, 1, 1)) ** 2, dim=-1)
+    both = contract(torch.cat([pixels, valid.float()], dim=1), [kernel] * (pixels.dim() - 2))
+    return both[:, :-1] / both[:, -1:].clamp(min=1e-6)
+
+
+def _noise(pixels: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+    strength = between(key, "noise strength", *recipe.noise)
+    strength = torch.where(happens(key, "noise", recipe.noise_probability), strength, 0.0)
+    field = normal(key, "noise field", tuple(pixels.shape[1:]))
+    return (pixels + _broad(strength, pixels) * field).clamp(0, 1)
+
+
+def _gate(recipe: ViewRecipe, key: Key) -> Tensor:
+    """(B,) bool: one toss for brightness, contrast, gamma and saturation together, as in SimCLR."""
+    return happens(key, "intensity", recipe.intensity_probability)
+
+
+def _factor(strength: float, name: str, recipe: ViewRecipe, key: Key) -> Tensor:
+    return torch.where(_gate(recipe, key), between(key, name, 1 - strength, 1 + strength), 1.0)
+
+
+def _broad(values: Tensor, pixels: Tensor) -> Tensor:
+    """(B,) as (B, 1, 1, …), to meet pixels."""
+    return values.view(-1, *[1] * (pixels.dim() - 1))

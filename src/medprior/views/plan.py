@@ -1,0 +1,70 @@
+"""Which views a method wants of every scan, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medprior.errors import SettingsError
+from medprior.views.recipe import ViewRecipe
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """One view of the plan.
+
+    Attributes:
+        name: unique in the plan.
+        recipe: ranges to draw from.
+        geometry_of: name of an earlier view whose place in the scan this one takes over: the same affine, its own
+            size and its own intensity (as the teacher of Ark sees the student's crop).
+    """
+
+    name: str
+    recipe: ViewRecipe
+    geometry_of: str | None = None
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """The views of every scan of a batch; sizes may differ (multi-crop).
+
+    Raises:
+        SettingsError: no view, a name twice, a `geometry_of` that names no earlier view, or views of both
+            dimensionalities.
+    """
+
+    specs: tuple[ViewSpec, ...]
+
+    def __post_init__(self) -> None:
+        if not self.specs:
+            raise SettingsError("a view plan needs at least one view", where="views")
+        if len({spec.recipe.spatial_dims for spec in self.specs}) > 1:
+            raise SettingsError("a view plan cannot mix 2D and 3D views", where="views")
+        for position, spec in enumerate(self.specs):
+            earlier = [other.name for other in self.specs[:position]]
+            if spec.name in earlier:
+                raise SettingsError(f'two views are called "{spec.name}"', where="views", do="Give each its own name.")
+            if spec.geometry_of is not None and spec.geometry_of not in earlier:
+                raise SettingsError(
+                    f'view "{spec.name}" takes its geometry from "{spec.geometry_of}", which does not precede it',
+                    where="views",
+                    do=f"Earlier views: {', '.join(earlier) or 'none'}.",
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.specs)
+
+    def geometry_source(self, position: int) -> int:
+        """Position of the view whose geometry the view at `position` has: its own, or the one it names."""
+        while (source := self.specs[position].geometry_of) is not None:
+            position = self.names.index(source)
+        return position
+
+
+def independent(recipe: ViewRecipe, count: int, name: str = "view") -> ViewPlan:
+    """`count` views drawn independently from one recipe, named `name0`, `name1`, …
+
+    Plans are joined by their specs: `ViewPlan(independent(whole, 2).specs + independent(part, 6, "part").specs)`.
+    """
+    return ViewPlan(tuple(ViewSpec(f"{name}{i}", recipe) for i in range(count)))

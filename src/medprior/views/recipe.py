@@ -1,0 +1,158 @@
+"""A view as data: how large, which part of the scan, and what may change in position and intensity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from medprior.errors import SettingsError, unknown
+
+Range = tuple[float, float]
+
+# Modalities whose images have no given orientation: slides, other microscopy, skin photographs, endoscopy.
+UNORIENTED = frozenset({"SM", "GM", "XC", "ES"})
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """Ranges from which the parameters of every view are drawn, per sample.
+
+    Geometry first, then intensity in the order of the fields, each clamped to [0, 1]. The default changes nothing.
+
+    Attributes:
+        size: pixels along each axis of the view.
+        spatial_dims: 2 or 3.
+        within: crops stay inside the "content" (the scan without its letterbox padding) or the "frame" (the
+            smallest square or cube around the content, so that the whole scan can be seen undistorted).
+        scale: share of the area (3D: volume) of content or frame.
+        aspect: ratio of the sides, drawn evenly on a log scale for each axis against axis 0.
+        flips: axes that are mirrored with probability 1/2.
+        rotation: largest angle in degrees, both ways, in each plane of two axes.
+        intensity_probability: of brightness, contrast, gamma and saturation together.
+        brightness, contrast, saturation: factor in 1 ± strength; contrast turns about the mean of the valid
+            pixels, saturation (three channels only) about the grey image.
+        gamma: exponent between 1 / (1 + strength) and 1 + strength.
+        grey_probability: of losing all colour (three channels only).
+        blur_probability, blur: Gaussian, standard deviation as a share of `size`.
+        noise_probability, noise: Gaussian, standard deviation in units of intensity.
+
+    Raises:
+        SettingsError: a value is outside what it may be.
+    """
+
+    size: int
+    spatial_dims: int = 2
+    within: Literal["content", "frame"] = "frame"
+    scale: Range = (1.0, 1.0)
+    aspect: Range = (1.0, 1.0)
+    flips: tuple[int, ...] = ()
+    rotation: float = 0.0
+    intensity_probability: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    saturation: float = 0.0
+    grey_probability: float = 0.0
+    blur_probability: float = 0.0
+    blur: Range = (0.0, 0.0)
+    noise_probability: float = 0.0
+    noise: Range = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "aspect", "flips", "blur", "noise"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _validate(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ViewRecipe:
+        """The recipe written by `to_dict`, or by hand in YAML. Raises SettingsError on an unknown name."""
+        names = [field.name for field in fields(cls)]
+        for name in data:
+            if name not in names:
+                raise unknown("view setting", name, names)
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, complete: `from_dict(recipe.to_dict()) == recipe`."""
+        return asdict(self)
+
+    def plain(self) -> ViewRecipe:
+        """The whole scan as it is: what is embedded, predicted and tested on."""
+        return ViewRecipe(size=self.size, spatial_dims=self.spatial_dims)
+
+    def restorative(self) -> ViewRecipe:
+        """Crop and allowed flips, true intensities: MAE (He et al., CVPR 2022, arXiv 2111.06377)."""
+        whole = replace(self.plain(), flips=self.flips)
+        return replace(whole, within="content", scale=(0.2, 1.0), aspect=(3 / 4, 4 / 3))
+
+    def contrastive(self) -> ViewRecipe:
+        """Crop, jitter and blur after SimCLR (Chen et al., ICML 2020, arXiv 2002.05709), with medical care.
+
+        Crops keep at least a fifth of the scan, since a finding may fill little of it; half the published jitter
+        and no hue, since intensity carries meaning; gamma, since scanners differ in their response.
+        """
+        return replace(
+            self.restorative(),
+            intensity_probability=0.8,
+            brightness=0.4,
+            contrast=0.4,
+            gamma=0.2,
+            saturation=0.4,
+            grey_probability=0.2,
+            blur_probability=0.5,
+            blur=(0.1 / 224, 2.0 / 224),
+        )
+
+    def adaptation(self) -> ViewRecipe:
+        """Mild changes of the whole scan, for training with labels: a finding at the border mostly stays in."""
+        return replace(
+            self.plain(),
+            flips=self.flips,
+            scale=(0.8, 1.0),
+            rotation=10.0,
+            intensity_probability=0.5,
+            brightness=0.1,
+            contrast=0.2,
+            gamma=0.1,
+        )
+
+
+def base_recipe(modality: str | None, size: int, spatial_dims: int = 2) -> ViewRecipe:
+    """What a modality allows: the recipe from which a method derives its views.
+
+    Mirroring swaps left and right, and laterality matters in most of radiology; so no axis is flipped unless the
+    modality (a DICOM code) has no given orientation, as slides have not. `replace(recipe, flips=...)` asks for more.
+    """
+    axes = tuple(range(spatial_dims)) if (modality or "").upper() in UNORIENTED else ()
+    return ViewRecipe(size=size, spatial_dims=spatial_dims, flips=axes)
+
+
+def _validate(recipe: ViewRecipe) -> None:
+    d = recipe.spatial_dims
+    _require(isinstance(recipe.size, int) and recipe.size >= 1, "size", recipe.size, "a whole number from 1")
+    _require(d in (2, 3), "spatial_dims", d, "2 or 3")
+    _require(recipe.within in ("content", "frame"), "within", recipe.within, '"content" or "frame"')
+    _require(_is_range(recipe.scale, 0, 1, open_low=True), "scale", recipe.scale, "(low, high) within (0, 1]")
+    _require(_is_range(recipe.aspect, 0, math.inf, open_low=True), "aspect", recipe.aspect, "(low, high) above 0")
+    axes = recipe.flips
+    _require(len(set(axes)) == len(axes) and set(axes) <= set(range(d)), "flips", axes, f"different axes below {d}")
+    _require(0 <= recipe.rotation <= 180, "rotation", recipe.rotation, "degrees from 0 to 180")
+    for name in ("intensity_probability", "grey_probability", "blur_probability", "noise_probability"):
+        _require(0 <= getattr(recipe, name) <= 1, name, getattr(recipe, name), "from 0 to 1")
+    for name in ("brightness", "contrast", "saturation"):
+        _require(0 <= getattr(recipe, name) <= 1, name, getattr(recipe, name), "from 0 to 1")
+    _require(0 <= recipe.gamma < math.inf, "gamma", recipe.gamma, "0 or more")
+    _require(_is_range(recipe.blur, 0, 0.1), "blur", recipe.blur, "(low, high) within [0, 0.1], as a share of size")
+    _require(_is_range(recipe.noise, 0, 1), "noise", recipe.noise, "(low, high) within [0, 1]")
+
+
+def _is_range(value: tuple[float, ...], low: float, high: float, *, open_low: bool = False) -> bool:
+    ordered = len(value) == 2 and low <= value[0] <= value[1] <= high and value[1] < math.inf
+    return ordered and not (open_low and value[0] == low)
+
+
+def _require(met: bool, name: str, value: object, allowed: str) -> None:
+    if not met:
+        raise SettingsError(f"{name} = {value} cannot be used", where=f"view.{name}", do=f"Allowed: {allowed}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
@@ -170,7 +171,7 @@ Key = tuple[str, str, str]
 
 def series_of(verdict: Mapping[str, Any]) -> list[Series]:
     """The lines of a verdict: scratch first, then the arms in the order the verdict gives them."""
-    return list(_series_by_key(verdict).values())
+    return [one for one in _series_by_key(verdict).values() if one.points]
 
 
 def savings_of(verdict: Mapping[str, Any]) -> list[Saving]:
@@ -200,7 +201,7 @@ def _one_series(key: Key, name: str, style: int, rows: Sequence[Mapping[str, Any
     points = [
         Point(int(row["budget"]), float(row["mean"]), row.get("low"), row.get("high"))
         for row in rows
-        if row.get("mean") is not None
+        if row.get("mean") is not None and math.isfinite(row["mean"])
     ]
     points.sort(key=lambda point: point.budget)
     return Series(key[0], name, _role(key), style, tuple(points), rows[0].get("pretrain_seeds"), rows[0].get("seeds"))
@@ -210,8 +211,13 @@ def _saving(row: Mapping[str, Any], series: Mapping[Key, Series]) -> Saving:
     alike = [one for one in series.values() if one.arm == row["arm"]]
     one = series.get(_key(row)) or (alike[0] if alike else None)
     name = one.name if one is not None and (_key(row) in series or len(alike) == 1) else row["arm"]
-    bounds = (row.get("ratio"), row.get("low"), row.get("high"))
+    bounds = (_ratio(row.get("ratio")), _ratio(row.get("low")), _ratio(row.get("high")))
     return Saving(name, one.style if one else 1, int(row["budget"]), row.get("reference", "scratch"), *bounds)
+
+
+def _ratio(value: float | None) -> float | None:
+    """A ratio that a log axis can show; zero and infinity are open like None."""
+    return value if value is not None and math.isfinite(value) and value > 0 else None
 
 
 def _key(row: Mapping[str, Any]) -> Key:

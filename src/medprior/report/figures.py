@@ -51,7 +51,7 @@ def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow:
     frame = Frame(360, 300, 34, 348, 26, 246) if narrow else Frame(880, 430, 44, 866 - min(room, 230), 30, 366)
     x = Scale(budgets[0], budgets[-1], frame.left + 26, frame.right - 22, log=True)
     low, high = axes.score_domain(value for point in points for value in _extent(point))
-    y = Scale(low, high, frame.bottom, frame.top)
+    y = Scale(low, high, frame.bottom - 8, frame.top + 4)
     metric, unit = metric_name(verdict["metric"]), unit_of(verdict)
     drawn = [
         *_score_axis(frame, y, metric, CHANCE.get(str(verdict["metric"]).casefold())),
@@ -151,7 +151,7 @@ def _lines(series: Sequence[Series], x: Scale, y: Scale) -> Iterator[Markup]:
     """The lines side by side: at each budget the series stand a few pixels apart, so that no whisker hides another."""
     budgets = sorted({point.budget for one in series for point in one.points})
     gaps = [x(right) - x(left) for left, right in itertools.pairwise(budgets)]
-    step = min(7.0, 0.5 * min(gaps, default=60.0) / len(series))
+    step = min(7.0, 0.5 * min(gaps) / len(series)) if gaps else min(28.0, (x.end - x.start) / len(series))
     for place, one in enumerate(series):
         shift = (place - (len(series) - 1) / 2) * step
         spots = [(x(point.budget) + shift, y(point.mean)) for point in one.points]

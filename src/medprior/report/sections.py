@@ -66,6 +66,7 @@ def scores(content: ReportContent, image_side: int) -> Context:
             for one in series
         ],
         "digits": _digits(series),
+        "bounded": any(point.low is not None for one in series for point in one.points),
         "columns": list(content.results[0]) if content.results else [],
         "results": content.results[:MAX_RESULTS],
         "left_out": len(content.results) - MAX_RESULTS,
@@ -87,10 +88,15 @@ def classes(content: ReportContent, image_side: int) -> Context:
             for budget in sorted({key[0] for key in found})
         ]
         tables.append((wording.metric_name(metric), groups))
-    digits = wording.digits_for(
-        row["high"] - row["low"] for row in rows if row["low"] is not None and row["high"] is not None
-    )
-    return {"tables": tables, "arms": arms, "digits": digits, "unit": unit_of(content.verdict)}
+    widths = [row["high"] - row["low"] for row in rows if row["low"] is not None and row["high"] is not None]
+    return {
+        "tables": tables,
+        "arms": arms,
+        "digits": wording.digits_for(widths),
+        "unit": unit_of(content.verdict),
+        "bounded": bool(widths),
+        "bare": len(widths) < len(rows),
+    }
 
 
 def examples(content: ReportContent, image_side: int) -> Context:

@@ -1,0 +1,249 @@
+"""Encoders by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
+from medprior.backbones.timm2d import TimmEncoder, kind_of
+from medprior.backbones.vit import VisionTransformer
+from medprior.backbones.weights import load_weights
+from medprior.errors import SettingsError, nearest
+
+FITTING: dict[str, tuple[str, ...]] = {
+    "any": ("resnet18", "resnet50", "convnext_atto", "convnext_tiny", "vit_tiny", "swin_tiny", "efficientnet_b0"),
+    "cnn": ("resnet18", "resnet50", "convnext_atto", "convnext_tiny", "efficientnet_b0", "densenet121"),
+    "vit": ("vit_tiny", "vit_tiny_patch8", "vit_small", "vit_base"),
+}
+_FRIENDLY = {
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+}
+_VIT = re.compile(r"vit_(tiny|small|base|large)(?:_patch(\d+))?")
+_PUBLISHED = ("imagenet", "timm")
+
+
+def create_encoder(
+    name: str,
+    in_channels: int = 1,
+    spatial_dims: int = 2,
+    size: int = 64,
+    *,
+    weights: str | Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int | None = None,
+) -> Encoder:
+    """An encoder of images (2) or volumes (3) of `size` pixels a side.
+
+    Args:
+        name: `resnet18`, `convnext_atto`, `vit_tiny` (patches of 16), `vit_tiny_patch8`, `swin_tiny` ..., or any
+            timm model that offers feature maps. In 3D only plain vision transformers.
+        weights: a weights file or an encoder folder, "imagenet" for those timm knows for this model, one of their
+            tags ("a1_in1k"), or "hf-hub:owner/model".
+        mean, std: of each channel of the data, in [0, 1]; those of `weights` when absent, else 0.5 and 0.25.
+        seed: of the initial weights; the caller's random state is neither used nor moved. None draws anew.
+
+    Raises:
+        SettingsError: unknown name, a size or dimensionality the network cannot take, weights that do not fit or
+            cannot be had.
+    """
+    spec = EncoderSpec(name, in_channels, spatial_dims, size)
+    _check(spec)
+    local = weights if weights is not None and Path(weights).exists() else None
+    published = str(weights) if weights is not None and local is None else None
+    if published and spatial_dims == 3:
+        raise SettingsError(
+            f"there are no 3D weights called {published}",
+            where="pretrain.weights",
+            do="Name a file or an encoder folder",
+        )
+    with seeded(seed):
+        network = _network(spec, published)
+        statistics = _statistics(mean, std, in_channels, network if published else None)
+        encoder = _wrap(spec, network, statistics)
+        if isinstance(encoder, VisionTransformer) and not published:
+            encoder.fix_positions()
+    if local is not None:
+        encoder.loaded = load_weights(encoder, local)
+        _set_statistics(encoder, mean, std)
+    return encoder
+
+
+def default_backbone(needs: str, asked: str | None = None, spatial_dims: int = 2, size: int = 64) -> str:
+    """The encoder a method gets: the one that was asked for, or the smallest that fits.
+
+    Args:
+        needs: "any", "cnn" or "vit", as `Method.needs` says.
+
+    Raises:
+        SettingsError: the one asked for is unknown, or does not fit; the message names some that do.
+    """
+    if asked is not None:
+        check_fit(needs, asked, encoder_kind(asked), "this method")
+        return asked
+    if needs == "vit" or (needs == "any" and spatial_dims == 3):
+        return "vit_tiny_patch8" if spatial_dims == 2 and size < 128 else "vit_tiny"
+    return "resnet18"
+
+
+def check_fit(needs: str, name: str, kind: Kind, method: str) -> None:
+    """Refuse a pair of method and encoder that cannot work."""
+    if needs in ("any", kind):
+        return
+    wanted = {"vit": "a plain vision transformer", "cnn": "a convolutional encoder"}[needs]
+    fitting = ", ".join(FITTING[needs])
+    raise SettingsError(
+        f"{method} needs {wanted}, and {name} is none", where="pretrain.backbone", do=f"For instance: {fitting}"
+    )
+
+
+def encoder_kind(name: str) -> Kind:
+    """What sort of encoder `name` is, without its weights being made."""
+    if _VIT.fullmatch(name):
+        return "vit"
+    _check(EncoderSpec(name, 1, 2, 64))
+    with torch.device("meta"):
+        network = timm.create_model(timm_name(name)[0], num_classes=0)
+    return "vit" if _is_plain_vit(network) else kind_of(network)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw from `seed` inside, on the CPU, and give the caller's random state back afterwards; None changes nothing."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def timm_name(name: str) -> tuple[str, dict[str, Any]]:
+    """timm's name of the model, and the arguments that make it what `name` says."""
+    found = _VIT.fullmatch(name)
+    if found and not timm.is_model(name):
+        width, patch = found.groups()
+        return f"vit_{width}_patch16_224", {} if patch in (None, "16") else {"patch_size": int(patch)}
+    return _FRIENDLY.get(name, name), {}
+
+
+def _check(spec: EncoderSpec) -> None:
+    name = timm_name(spec.name)[0]
+    if not timm.is_model(name):
+        known = [*FITTING["any"], *FITTING["vit"], *_FRIENDLY, *timm.list_models()]
+        close = nearest(spec.name, dict.fromkeys(known))
+        hint = f'Nearest: "{close}". ' if close else ""
+        raise SettingsError(
+            f'unknown encoder "{spec.name}"', do=f"{hint}For instance: {', '.join(FITTING['any'])}, or any timm model"
+        )
+    if spec.spatial_dims not in (2, 3):
+        raise SettingsError(f"an encoder has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
+    if spec.in_channels < 1 or spec.size < 1:
+        raise SettingsError(f"{spec.in_channels} channels of {spec.size} pixels cannot be encoded")
+
+
+def _network(spec: EncoderSpec, published: str | None) -> Any:
+    """The timm model, without classifier and pooling."""
+    name, arguments = timm_name(spec.name)
+    arguments |= {"in_chans": spec.in_channels, "num_classes": 0, "global_pool": ""}
+    if published is not None:
+        arguments |= _published(published)
+    try:
+        try:
+            return timm.create_model(name, img_size=spec.size, **arguments)
+        except TypeError:  # only transformers need to know the size
+            return timm.create_model(name, **arguments)
+    except Exception as error:
+        if published is not None:
+            raise SettingsError(
+                f"skipped: the weights {published} of {spec.name} are not available here",
+                where="pretrain.weights",
+                do=f"Name a local file, or do without. timm says: {_first_line(error)}",
+            ) from None
+        raise SettingsError(
+            f"{spec.name} cannot be made for {spec.size} pixels: {_first_line(error)}", where="data.size"
+        ) from None
+
+
+def _published(weights: str) -> dict[str, Any]:
+    if weights.startswith("hf-hub:"):
+        source = {"hf_hub_id": weights.removeprefix("hf-hub:"), "hf_hub_filename": None, "url": "", "file": ""}
+        return {"pretrained": True, "pretrained_cfg_overlay": source}
+    return {"pretrained": True} | (
+        {} if weights in _PUBLISHED else {"pretrained_cfg": weights.partition(".")[2] or weights}
+    )
+
+
+def _wrap(spec: EncoderSpec, network: Any, statistics: Statistics) -> Encoder:
+    if _is_plain_vit(network):
+        patch = network.patch_embed.patch_size[0]
+        if spec.size % patch:
+            below = spec.size // patch * patch
+            sizes = " or ".join(str(size) for size in (below, below + patch) if size)
+            raise SettingsError(
+                f"{spec.name} cuts patches of {patch}, which do not divide {spec.size}",
+                where="data.size",
+                do=f"Use {sizes}",
+            )
+        return VisionTransformer(spec, network, statistics)
+    if spec.spatial_dims == 3:
+        fitting = ", ".join(FITTING["vit"])
+        raise SettingsError(
+            f"{spec.name} has no 3D form in medprior yet", where="pretrain.backbone", do=f"In 3D: {fitting}"
+        )
+    if not hasattr(network, "forward_intermediates"):
+        raise SettingsError(
+            f"{spec.name} offers no feature maps",
+            where="pretrain.backbone",
+            do=f"For instance: {', '.join(FITTING['any'])}",
+        )
+    encoder = TimmEncoder(spec, network, statistics)
+    if spec.size < max(encoder.strides):
+        raise SettingsError(f"{spec.name} needs images of {max(encoder.strides)} pixels at least", where="data.size")
+    return encoder
+
+
+def _is_plain_vit(network: Any) -> bool:
+    from timm.layers.patch_embed import PatchEmbed
+    from timm.models.vision_transformer import VisionTransformer as Timm
+
+    return type(network) is Timm and type(network.patch_embed) is PatchEmbed and network.pos_embed is not None
+
+
+def _statistics(mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, network: Any) -> Statistics:
+    defaults = (0.5,) * channels, (0.25,) * channels
+    if network is not None:
+        defaults = tuple(_over_channels(network.pretrained_cfg[name], channels) for name in ("mean", "std"))  # type: ignore[assignment]
+    chosen = [
+        default if given is None else tuple(map(float, given))
+        for given, default in zip((mean, std), defaults, strict=True)
+    ]
+    for name, values in zip(("mean", "std"), chosen, strict=True):
+        if len(values) != channels:
+            raise SettingsError(f"{name} holds {len(values)} values for {channels} channels")
+    return Statistics(*chosen)
+
+
+def _over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def _set_statistics(encoder: Encoder, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """What the caller gave goes before what an encoder folder held."""
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None:
+            buffer = getattr(encoder, name)
+            buffer.copy_(torch.tensor([float(v) for v in values]).reshape(buffer.shape))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

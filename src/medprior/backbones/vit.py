@@ -1,0 +1,101 @@
+"""The plain vision transformer in two and three dimensions: timm's blocks, and tokens that can be dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
+from medprior.backbones.timm2d import layer_groups
+
+
+class VisionTransformer(Encoder):
+    """Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, on images or volumes; one map, at the stride of a patch.
+
+    `stem` gives patch tokens with their positions, (B, L, D), and `body` takes all of them or only those to `keep`.
+    `pool` is the mean over the patches.
+
+    Attributes:
+        patch: side of a patch in pixels.
+        tokens_grid: patches along each axis; L is their product.
+        prefix: tokens before the patches (class token, registers).
+    """
+
+    kind: Kind = "vit"
+
+    def __init__(self, spec: EncoderSpec, network: Any, statistics: Statistics) -> None:
+        self.patch: int = network.patch_embed.patch_size[0]
+        self.tokens_grid = (spec.size // self.patch,) * spec.spatial_dims
+        self.prefix: int = network.num_prefix_tokens
+        super().__init__(spec, network, [network.embed_dim], [self.patch], statistics)
+        if spec.spatial_dims == 3:
+            network.patch_embed.proj = _volumetric(network.patch_embed.proj)
+
+    @property
+    def positions(self) -> nn.Parameter:
+        """The position embedding, (1, prefix + L, D), or (1, L, D) where the prefix has none."""
+        found: nn.Parameter = self.network.pos_embed
+        return found
+
+    def fix_positions(self) -> None:
+        """Start from sin-cos positions: 0 for the prefix, as in MAE and MoCo v3."""
+        table = sincos_positions(self.tokens_grid, self.embed_dim)
+        before = 0 if self.network.no_embed_class else self.prefix
+        whole = torch.cat([table.new_zeros(before, self.embed_dim), table])
+        self.network.pos_embed = nn.Parameter(whole.unsqueeze(0))
+
+    def stem(self, x: Tensor) -> Tensor:
+        embed = self.network.patch_embed
+        tokens: Tensor = embed.norm(embed.proj(self.standardise(x)).flatten(2).transpose(1, 2))
+        return tokens + self.positions[:, -tokens.shape[1] :]
+
+    def tokens(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Prefix and patches after the last block and norm: (B, prefix + K, D).
+
+        Args:
+            z: (B, L, D) from `stem`.
+            keep: (B, K) numbers of the patches to go on with; the blocks never see the others. None keeps all.
+        """
+        if keep is not None:
+            z = z.gather(1, keep.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
+        z = self.network.norm_pre(torch.cat([self._prefix(len(z)), z], dim=1))
+        found: Tensor = self.network.norm(self.network.blocks(z))
+        return found
+
+    def body(self, z: Tensor, keep: Tensor | None = None) -> list[Tensor]:
+        patches = self.tokens(z, keep)[:, self.prefix :]
+        if keep is not None:
+            return [patches]
+        return [patches.transpose(1, 2).reshape(len(patches), -1, *self.tokens_grid)]
+
+    def layer_groups(self) -> list[list[str]]:
+        return layer_groups(self.network)
+
+    def _prefix(self, batch: int) -> Tensor:
+        parts = [part for part in (self.network.cls_token, self.network.reg_token) if part is not None]
+        if not parts:
+            return self.positions.new_zeros(batch, 0, self.embed_dim)
+        prefix = torch.cat(parts, dim=1)
+        if not self.network.no_embed_class:
+            prefix = prefix + self.positions[:, : self.prefix]
+        return prefix.expand(batch, -1, -1)
+
+
+def sincos_positions(grid: tuple[int, ...], width: int) -> Tensor:
+    """Sines and cosines of the cell numbers along every axis, (Π grid, width); 0 in what the axes do not divide.
+
+    Vaswani et al., NeurIPS 2017, arXiv 1706.03762, spread over axes as in MoCo v3 and MAE.
+    """
+    share = width // (2 * len(grid))
+    rates = 10_000.0 ** -(torch.arange(share, dtype=torch.float64) / share)
+    axes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in grid], indexing="ij")
+    angles = [axis.reshape(-1, 1) * rates for axis in axes]
+    table = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+    return nn.functional.pad(table, (0, width - table.shape[1])).float()
+
+
+def _volumetric(flat: nn.Conv2d) -> nn.Conv3d:
+    side = flat.kernel_size[0]
+    return nn.Conv3d(flat.in_channels, flat.out_channels, side, stride=side, bias=flat.bias is not None)

@@ -1,0 +1,149 @@
+"""What a pre-training method is, what it is given, and how its presets look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from medprior.backbones.encoder import Encoder
+
+if TYPE_CHECKING:
+    from medprior.views.plan import ViewPlan
+    from medprior.views.recipe import ViewRecipe
+    from medprior.views.view import View
+
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a method may know of the data when it builds its heads.
+
+    Attributes:
+        count: scans to learn from.
+        channels, spatial_dims, size: of every view.
+        mean, std: of each channel, in units of [0, 1].
+        labels: names of classes or findings, where there are any.
+    """
+
+    count: int
+    channels: int
+    spatial_dims: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands: `step` of `steps`, both counted in optimiser steps, in pass `epoch` over the data."""
+
+    step: int
+    steps: int
+    epoch: int = 0
+
+    @property
+    def progress(self) -> float:
+        """0 at the first step, 1 at the end."""
+        return self.step / max(1, self.steps)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is known of the scans of a batch apart from their pixels.
+
+    Attributes:
+        index: (B,) catalog rows.
+        seed, clock: with `index` the key of every random choice about a sample (`medprior.views.draws`).
+        labels: (B,) or (B, K), NaN where unknown.
+        patient: (B,) numbers that are equal for scans of one patient.
+    """
+
+    index: Tensor
+    seed: int
+    clock: Clock
+    labels: Tensor | None = None
+    patient: Tensor | None = None
+
+
+class MethodConfig(BaseModel):
+    """Settings of one method: unknown names are refused, values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TrainingPreset(BaseModel):
+    """How a method's weights are moved.
+
+    Attributes:
+        lr: base rate. With `lr_per` it is scaled by batch_size / lr_per; without, it is the rate itself.
+        warmup: share of all steps.
+        epochs: passes over the data.
+        clip: largest norm of the gradient.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = Field(gt=0)
+    lr_per: int | None = Field(None, ge=1)
+    batch_size: int = Field(ge=2)
+    weight_decay: float = Field(ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    epochs: int = Field(ge=1)
+    clip: float | None = Field(None, gt=0)
+
+
+class Method(nn.Module):
+    """A published pre-training objective: it owns the encoder, its heads and its teacher, and `forward` is the loss.
+
+    A method knows nothing of devices, processes, files or logging. A new one states `Config`, `views`, `build` and
+    `forward`; the rest has a default.
+
+    Attributes:
+        needs: which encoders fit: any, convolutional ones, or plain vision transformers.
+        paper: where it was published.
+        experimental: not yet tested against the paper's claims.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    needs: ClassVar[Literal["any", "cnn", "vit"]] = "any"
+    paper: ClassVar[str]
+    experimental: ClassVar[bool] = False
+
+    def __init__(self, encoder: Encoder, config: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+
+    def views(self, base: ViewRecipe) -> ViewPlan:
+        """The views that `forward` wants of every scan, from the recipe that suits the data."""
+        raise NotImplementedError
+
+    def build(self, facts: DataFacts) -> None:
+        """Make the heads; called once, with the random state seeded."""
+
+    def forward(self, views: Sequence[View], batch: Batch) -> Losses:
+        """The losses of a batch: "loss" is minimised, whatever else is there is reported."""
+        raise NotImplementedError
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """One vector per image: pixels (B, C, *S) in [0, 1] to (B, embed_dim)."""
+        return self.encoder.pool(self.encoder(pixels))
+
+    def before_update(self, clock: Clock) -> None:
+        """Called before the loss of every step."""
+
+    def after_update(self, clock: Clock) -> None:
+        """Called after every optimiser step: teachers move here."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Every module worth keeping beside the encoder, by name."""
+        return {}

@@ -21,8 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from medprior.evaluation.metrics import Kind, one_versus_rest
-
 Array = NDArray[Any]
 FEWEST = 10
 """Fewest patients per class for which an interval is given."""
@@ -43,49 +41,6 @@ class Difference(Interval):
     """A paired difference, with the two-sided p value that belongs to its interval (NaN without one)."""
 
     p: float = float("nan")
-
-
-@dataclass(frozen=True)
-class PatientDraws:
-    """How often each patient stands in each replicate: `patients` (P,) sorted names, `counts` (P, R)."""
-
-    patients: Array
-    counts: Array
-
-    def weights(self, patients: Array) -> Array:
-        """Weights (N, R) of images that belong to `patients` (N,)."""
-        drawn: Array = self.counts[np.searchsorted(self.patients, patients)]
-        return drawn
-
-
-def draw_patients(
-    patients: Array, targets: Array, kind: Kind, classes: int, *, replicates: int = 1000, seed: int = 0
-) -> PatientDraws:
-    """Bootstrap draws of the patients of all test images, within strata.
-
-    The stratum of a patient is the rarest class, or positive label, among its images. Arguments are per image:
-    `patients` (N,) names and `targets` as in `metrics`. Repeated images (the folds of a repeated study) do no harm.
-    """
-    names, owner = np.unique(patients, return_inverse=True)
-    stratum = _strata(owner, len(names), one_versus_rest(targets, classes, kind))
-    rng = np.random.default_rng(seed)
-    counts = np.empty((len(names), replicates), np.float32)
-    for which in np.unique(stratum):
-        members = np.flatnonzero(stratum == which)
-        counts[members] = _resampled(len(members), replicates, rng)
-    return PatientDraws(names, counts)
-
-
-def smallest_class(patients: Array, targets: Array, kind: Kind, classes: int) -> Array:
-    """Patients on the rarer side of each class or label, (K,): of those who have it, or of those who lack it.
-
-    A patient lacks a label when an image is known to be without it: one patient with many images may do both.
-    """
-    names, owner = np.unique(patients, return_inverse=True)
-    truth = one_versus_rest(targets, classes, kind)
-    has, lacks = (np.stack([_owners(owner, column == side, len(names)) for column in truth.T]) for side in (1, 0))
-    fewest: Array = np.minimum(has.sum(1), lacks.sum(1))
-    return fewest
 
 
 @dataclass(frozen=True)
@@ -122,7 +77,7 @@ def interval(sample: Sample, patients: int, *, level: float = 0.95) -> Interval:
     mean = sample.mean
     if reason := _too_few(patients):
         return Interval(mean, reason=reason)
-    error, freedom = _standard_error([_patient_part(sample, patients), *_run_parts(sample)])
+    error, freedom = _standard_error([_patient_part(sample, patients), *_luck(sample)])
     tail = (1 - level) / 2
     if mean >= 1 or mean <= 0 or error == 0:
         bound = tail ** (1 / patients)
@@ -138,7 +93,7 @@ def difference(ours: Sample, theirs: Sample, patients: int, *, level: float = 0.
     paired = ours.minus(theirs)
     if reason := _too_few(patients):
         return Difference(paired.mean, reason=reason)
-    parts = [_patient_part(paired, patients), *_run_parts(paired), *_other_runs(theirs)]
+    parts = [_patient_part(paired, patients), *_luck(paired), *_luck_of_other_runs(theirs)]
     error, freedom = _standard_error(parts)
     reach = stats.t.ppf((1 + level) / 2, freedom) * error
     p = 2 * stats.t.sf(abs(paired.mean) / error, freedom) if error > 0 else float(paired.mean == 0)
@@ -164,17 +119,20 @@ def total_draws(sample: Sample, *, seed: int, arm: int) -> Array:
     number) does, so curves over budgets move as a whole.
     """
     moved: Array = sample.draws.mean(0)
-    for identity, levels in _effects(sample):
-        effect = _effect(sample, levels)
+    for effect in _effects(sample):
         if effect.variance == 0:
             continue
-        key = (seed, identity, arm * identity)
-        noise = np.stack([np.random.default_rng([*key, int(n)]).standard_normal(len(moved)) for n in effect.names])
-        chance = np.random.default_rng([*key, 2**31 + effect.freedom]).chisquare(effect.freedom, len(moved))
+        key = (seed, 1 + effect.by_run, arm * effect.by_run)
+        noise = np.stack([_generator(*key, int(name)).standard_normal(len(moved)) for name in effect.names])
+        chance = _generator(*key, 2**31 + effect.freedom).chisquare(effect.freedom, len(moved))
         apart = effect.means - effect.means.mean()
         direction = apart / np.sqrt((apart**2).sum())
         moved = moved + np.sqrt(effect.variance * effect.freedom / chance) * (direction @ noise)
     return moved
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.default_rng([number + 1 for number in key])  # a run number may be -1
 
 
 Part = tuple[float, float]
@@ -183,30 +141,44 @@ Part = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Effect:
-    """The levels of one source of luck, their mean scores, and the variance this gives the overall mean."""
+    """One source of luck, seeds or runs: its levels, their mean scores, and the variance this gives the mean of all."""
 
+    by_run: bool
     names: Array
     means: Array
     variance: float
     doubt: float
-    freedom: int
+
+    @property
+    def freedom(self) -> int:
+        return len(self.names) - 1
 
 
-def _effect(sample: Sample, levels: Array) -> _Effect:
+def _effects(sample: Sample) -> list[_Effect]:
+    """Seeds and, where there are several, runs. A seed that belongs to one run carries the luck of both, so the larger
+    of the two variances stands for it."""
+    effects = [_effect(sample, sample.seeds, by_run=False)]
+    if len(np.unique(sample.runs)) > 1:
+        effects.append(_effect(sample, sample.runs, by_run=True))
+    nested = len(np.unique(sample.seeds)) == len(sample.seeds)
+    return [max(effects, key=lambda effect: effect.variance)] if nested else effects
+
+
+def _effect(sample: Sample, levels: Array, *, by_run: bool) -> _Effect:
     """Variance of the mean from the levels alone.
 
     Levels also differ because each errs on other patients; the draws show how much, and that share is already in the
-    patients' part, so it is taken off here.
+    patients' part, so it is taken off here. What is taken off is not known better for it: `doubt` counts the whole.
     """
     names, place = np.unique(levels, return_inverse=True)
     means = np.bincount(place, sample.values) / np.bincount(place)
     if len(names) < 2:
-        return _Effect(names, means, 0.0, 0.0, 1)
+        return _Effect(by_run, names, means, 0.0, 0.0)
     drawn = np.stack([sample.draws[place == level].mean(0) for level in range(len(names))])
-    by_patients = (drawn - drawn.mean(0)).var(axis=1).sum() / (len(names) - 1)
-    observed, freedom = float(means.var(ddof=1)), len(names) - 1
-    variance = max(observed - float(by_patients), 0.0) / len(names)
-    return _Effect(names, means, variance, (observed / len(names)) ** 2 / freedom, freedom)
+    by_patients = float((drawn - drawn.mean(0)).var(axis=1).sum() / (len(names) - 1))
+    observed = float(means.var(ddof=1))
+    doubt = (observed / len(names)) ** 2 / (len(names) - 1)
+    return _Effect(by_run, names, means, max(observed - by_patients, 0.0) / len(names), doubt)
 
 
 def _patient_part(sample: Sample, patients: int) -> Part:
@@ -214,26 +186,14 @@ def _patient_part(sample: Sample, patients: int) -> Part:
     return variance, variance**2 / (2 * (patients - 1))
 
 
-def _run_parts(sample: Sample) -> list[Part]:
-    return [(effect.variance, effect.doubt) for effect in (_effect(sample, levels) for _, levels in _effects(sample))]
+def _luck(sample: Sample) -> list[Part]:
+    return [(effect.variance, effect.doubt) for effect in _effects(sample)]
 
 
-def _other_runs(theirs: Sample) -> list[Part]:
-    """The pre-training runs of the subtracted arm, which pairing by seed averages away."""
-    if len(_effects(theirs)) < 2:
-        return []
-    effect = _effect(theirs, theirs.runs)
-    return [(effect.variance, effect.doubt)]
-
-
-def _effects(sample: Sample) -> list[tuple[int, Array]]:
-    """What varies between entries: (0, seeds) and (1, runs) when crossed; the runs alone when seeds nest in them."""
-    pairs = {(int(seed), int(run)) for seed, run in zip(sample.seeds, sample.runs, strict=True)}
-    if len(set(sample.runs.tolist())) < 2:
-        return [(0, sample.seeds)]
-    if len(pairs) == len(set(sample.seeds.tolist())):
-        return [(1, sample.runs)]
-    return [(0, sample.seeds), (1, sample.runs)]
+def _luck_of_other_runs(theirs: Sample) -> list[Part]:
+    """The pre-training runs of the subtracted arm, where pairing by seed averages them away."""
+    effects = _effects(theirs)
+    return [(effect.variance, effect.doubt) for effect in effects[1:]]
 
 
 def _standard_error(parts: list[Part]) -> tuple[float, float]:
@@ -245,29 +205,3 @@ def _standard_error(parts: list[Part]) -> tuple[float, float]:
 
 def _too_few(patients: int) -> str:
     return "" if patients >= FEWEST else f"too few patients: {patients} in the smallest class, {FEWEST} are needed"
-
-
-def _strata(owner: Array, patients: int, truth: Array) -> Array:
-    """The rarest class of each patient (-1: none), by how many patients have it; strata of one join the rest."""
-    has = np.stack([_owners(owner, column == 1, patients) for column in truth.T])
-    stratum = np.full(patients, -1)
-    for label in np.argsort(-has.sum(1), kind="stable"):
-        stratum[has[label]] = label
-    lone = np.bincount(stratum + 1, minlength=len(has) + 1) == 1
-    stratum[lone[stratum + 1]] = -1
-    return stratum
-
-
-def _owners(owner: Array, images: Array, patients: int) -> Array:
-    flags = np.zeros(patients, bool)
-    flags[owner[images]] = True
-    return flags
-
-
-def _resampled(size: int, replicates: int, rng: np.random.Generator) -> Array:
-    """Counts (size, R) of `size - 1` draws, scaled to sum to `size`; one member stands in every replicate."""
-    if size == 1:
-        return np.ones((1, replicates))
-    drawn = rng.integers(0, size, (size - 1, replicates)) * replicates + np.arange(replicates)
-    counts = np.bincount(drawn.ravel(), minlength=size * replicates).reshape(size, replicates)
-    return counts * (size / (size - 1))

@@ -75,22 +75,18 @@ def linear_probe(features: Array, targets: Array, groups: Array, kind: Kind, cla
     return Probe(weight, bias, kind, chosen.strength, chosen.losses, out_of_fold, _prior(truth, kind))
 
 
-def temperature(logits: Array, targets: Array, kind: Kind) -> float:
+def fit_temperature(logits: Array, targets: Array, kind: Kind) -> float:
     """Temperature T > 0 for which logits (N, K) / T have the least log loss (Guo et al., ICML 2017).
 
     Fit it on validation data or out-of-fold predictions. Between 0.05 and 20; 1 when nothing is labelled.
     """
     truth = one_versus_rest(targets, logits.shape[1], kind)
     weights = np.asarray(np.isfinite(truth).any(1, keepdims=True), np.float64)
-    if not np.isfinite(truth).any():
+    if not weights.any():
         return 1.0
 
     def loss(log_t: float) -> float:
-        return float(
-            _log_loss(
-                np.asarray(logits, np.float64) / np.exp(log_t), truth, np.isfinite(truth).any(1, keepdims=True), kind
-            )
-        )
+        return _log_loss(np.asarray(logits, np.float64) / np.exp(log_t), truth, weights, kind)
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 

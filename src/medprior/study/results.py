@@ -1,0 +1,224 @@
+"""What a study measured: one file pair per trained model, and the tables drawn from all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medprior.errors import RunError
+from medprior.evaluation.intervals import FEWEST, Sample
+from medprior.evaluation.metrics import Kind, Metric, replicates, score
+from medprior.evaluation.resampling import draw_patients, smallest_class
+from medprior.files import replace_file, said_plainly, write_json
+
+if TYPE_CHECKING:
+    import pandas
+
+Array = NDArray[Any]
+SCHEMA = "medprior.cell/1"
+COLUMNS = ("arm", "budget", "seed", "adaptation", "metric", "value", "n_train", "n_test")
+_ARRAYS = ("rows", "scores", "targets", "patients")
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """One line of the learning-curve figure: a way of pre-training, an encoder and a way of adapting it."""
+
+    name: str
+    encoder: str
+    adaptation: str
+
+    @property
+    def scratch(self) -> bool:
+        """Whether it starts from random weights, at normal length or twice as long."""
+        return self.adaptation in ("scratch", "scratch-2x")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One trained model on its test patients.
+
+    `adaptation` is "scratch", "scratch-2x", "probe" or "fine-tune"; `method` is None without pre-training of our own.
+    `budget` counts labelled patients, `budget_images` their images. `fold` tells the test sets of a cross-validated
+    study apart, over all repeats. `rows` (N,) are catalog rows, `scores` (N, K) probabilities, `targets` (N,) or (N, K)
+    as in `evaluation.metrics`, `patients` (N,) names.
+    """
+
+    arm: str
+    encoder: str
+    method: str | None
+    adaptation: str
+    budget: int
+    budget_images: int
+    seed: int
+    pretrain_seed: int | None
+    fold: int
+    rows: Array
+    scores: Array
+    targets: Array
+    patients: Array
+    n_train: int
+    n_test: int
+    seconds: float = 0.0
+    steps: int = 0
+
+    @property
+    def key(self) -> Arm:
+        return Arm(self.arm, self.encoder, self.adaptation)
+
+    def save(self, path: Path) -> None:
+        """Write `<path>.npz`, then `<path>.json`, each whole or not at all; the JSON marks the cell as finished."""
+        arrays, facts = _files(path)
+        with said_plainly(facts):
+            facts.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(arrays) as aside, aside.open("wb") as file:
+            np.savez(file, rows=self.rows, scores=self.scores, targets=self.targets, patients=self.patients.astype(str))
+        write_json(facts, {"schema": SCHEMA} | {k: v for k, v in vars(self).items() if k not in _ARRAYS})
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a finished cell was saved at `path`."""
+        return all(file.is_file() for file in _files(path))
+
+    @classmethod
+    def load(cls, path: Path) -> CellResult:
+        """Read the cell saved at `path`. Raises RunError when it is damaged or of another version."""
+        try:
+            facts = json.loads(_files(path)[1].read_text(encoding="utf-8"))
+            schema = facts.pop("schema", None)
+            with np.load(_files(path)[0], allow_pickle=False) as arrays:
+                cell = cls(**facts, **{name: arrays[name] for name in _ARRAYS})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+            reason = f"this result cannot be read ({type(error).__name__})"
+            raise RunError(reason, where=str(path), do="Delete it; the same command trains it again") from error
+        if schema != SCHEMA:
+            raise RunError(f"this result is of another version ({schema})", where=str(path), do="Choose another --out")
+        return cell
+
+
+@dataclass(frozen=True)
+class Points:
+    """The study under one metric: a sample for each arm and budget, and the patients in the smallest class."""
+
+    samples: dict[tuple[Arm, int], Sample]
+    smallest: int
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All cells of a study of one task, with the names of its classes or labels."""
+
+    cells: Sequence[CellResult]
+    kind: Kind
+    names: tuple[str, ...]
+
+    @cached_property
+    def runs(self) -> dict[tuple[Arm, int, int, int], list[CellResult]]:
+        """Cells by arm, budget, seed and pre-training run, one per fold; a run that lacks a fold is left out."""
+        found: dict[tuple[Arm, int, int, int], list[CellResult]] = {}
+        for cell in sorted(self.cells, key=lambda cell: (cell.key, cell.budget, cell.seed, _run(cell), cell.fold)):
+            found.setdefault((cell.key, cell.budget, cell.seed, _run(cell)), []).append(cell)
+        folds = len({cell.fold for cell in self.cells})
+        return {key: cells for key, cells in found.items() if len(cells) == folds}
+
+    @property
+    def missing(self) -> int:
+        """Trained models that count nowhere yet, because other folds of the same run are not finished."""
+        return len(self.cells) - sum(map(len, self.runs.values()))
+
+    @cached_property
+    def test(self) -> tuple[Array, Array]:
+        """Patients and targets of every test image, each image once."""
+        cells = list({cell.fold: cell for cell in self.cells}.values())
+        _, first = np.unique(np.concatenate([cell.rows for cell in cells]), return_index=True)
+        patients, targets = (
+            np.concatenate([getattr(cell, name) for cell in cells]) for name in ("patients", "targets")
+        )
+        return patients[first], targets[first]
+
+    @cached_property
+    def smallest(self) -> Array:
+        """Test patients on the rarer side of each class or label, (K,)."""
+        return smallest_class(*self.test, self.kind, len(self.names))
+
+    @cached_property
+    def keep(self) -> Array:
+        """Labels that count in the mean, (K,): those with enough test patients; if none has, all that can be scored."""
+        if self.kind != "multilabel":
+            return np.ones(len(self.names), bool)
+        enough: Array = self.smallest >= FEWEST
+        return enough if enough.any() else self.smallest > 0
+
+    def points(self, metric: Metric, *, draws: int = 1000, seed: int = 0) -> Points:
+        """Scores of every arm and budget, on the test patients and on `draws` resamplings of them."""
+        patients, targets = self.test
+        drawn = draw_patients(patients, targets, self.kind, len(self.names), replicates=draws, seed=seed)
+        scored: dict[int, tuple[float, Array]] = {}
+        for fold in sorted({cell.fold for cell in self.cells}):
+            weights: Array | None = None
+            for cell in (cell for cells in self.runs.values() for cell in cells if cell.fold == fold):
+                weights = drawn.weights(cell.patients) if weights is None else weights
+                again = replicates(metric, cell.scores, cell.targets, self.kind, weights, keep=self.keep)
+                scored[id(cell)] = self.score(metric, cell), again
+        samples: dict[tuple[Arm, int], list[tuple[int, int, float, Array]]] = {}
+        for (arm, budget, chance, run), cells in self.runs.items():
+            value = float(np.nanmean([scored[id(cell)][0] for cell in cells]))
+            spread = _mean_draw(np.stack([scored[id(cell)][1] for cell in cells]))
+            samples.setdefault((arm, budget), []).append((chance, run, value, spread))
+        counted = self.smallest[self.keep]
+        return Points({key: _sample(entries) for key, entries in samples.items()}, int(counted.min(initial=0)))
+
+    def score(self, metric: Metric, cell: CellResult) -> float:
+        """One cell's score over the labels that count."""
+        return score(metric, cell.scores, cell.targets, self.kind, keep=self.keep)
+
+    def table(
+        self, metrics: Sequence[Metric] = ("auroc", "average_precision", "balanced_accuracy")
+    ) -> pandas.DataFrame:
+        """Rows of results.csv: per arm, budget and seed the mean over folds.
+
+        `n_train` is the mean number of training images, `n_test` the number of distinct test images. An arm is named
+        with its encoder when the study has several.
+        """
+        import pandas
+
+        several = len({cell.encoder for cell in self.cells}) > 1
+        rows = []
+        for (arm, budget, seed, _), cells in self.runs.items():
+            name = f"{arm.name} ({arm.encoder})" if several else arm.name
+            trained = round(float(np.mean([cell.n_train for cell in cells])))
+            tested = len(np.unique(np.concatenate([cell.rows for cell in cells])))
+            for metric in metrics:
+                value = float(np.nanmean([self.score(metric, cell) for cell in cells]))
+                rows.append((name, budget, seed, arm.adaptation, metric, value, trained, tested))
+        return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """The arrays and the facts of a cell; its name may hold dots."""
+    return Path(f"{path}.npz"), Path(f"{path}.json")
+
+
+def _run(cell: CellResult) -> int:
+    return -1 if cell.pretrain_seed is None else cell.pretrain_seed
+
+
+def _sample(entries: list[tuple[int, int, float, Array]]) -> Sample:
+    seeds, runs, values, draws = zip(*entries, strict=True)
+    return Sample(np.array(values), np.stack(draws), np.array(seeds), np.array(runs))
+
+
+def _mean_draw(draws: Array) -> Array:
+    """Mean over folds (F, R) -> (R,), of those folds in which a replicate has every class."""
+    measured = np.isfinite(draws)
+    count = measured.sum(0)
+    mean: Array = np.where(measured, draws, 0).sum(0) / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nanmean(draws[measured]) if measured.any() else 0.0)

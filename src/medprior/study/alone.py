@@ -8,19 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from medprior.backbones.factory import default_backbone
 from medprior.config import Settings
 from medprior.data.catalog import build_catalog
 from medprior.data.splits import Split
 from medprior.data.store import PixelStore
 from medprior.errors import SettingsError
 from medprior.files import make_folder
-from medprior.methods import METHODS
 from medprior.progress import Progress, silent
 from medprior.study.arms import Pretraining
 from medprior.study.ground import Ground, common_modality, view_size
 from medprior.study.plan import DEFAULT_MINUTES
-from medprior.study.pretraining import make_trainer, run_pretraining, training_preset
+from medprior.study.pretraining import make_trainer, run_pretraining, suitable_backbone, training_preset
 from medprior.study.record import Record
 from medprior.study.words import catalog_lines, write_problems
 from medprior.tasks.classification import Classification
@@ -31,7 +29,9 @@ from medprior.views.recipe import base_recipe
 WARM, TIMED = 2, 5
 
 
-def pretrain_alone(scans: Path, settings: Settings, out: Path, *, progress: Progress = silent, stop: Stop = never) -> list[Path]:
+def pretrain_alone(
+    scans: Path, settings: Settings, out: Path, *, progress: Progress = silent, stop: Stop = never
+) -> list[Path]:
     """Pre-train each asked-for method on every scan of a folder; returns the run folders. The same call resumes."""
     device = pick_device(settings.study.device)
     make_folder(out)
@@ -40,7 +40,7 @@ def pretrain_alone(scans: Path, settings: Settings, out: Path, *, progress: Prog
     record.same_data(ground.catalog.fingerprint())
     store = ground.store.resident(device)
     methods = settings.pretrain.methods or ("simclr",)
-    pairs = [(m, default_backbone(METHODS.get(m).needs, settings.pretrain.backbone, ground.store.spatial_dims)) for m in methods]
+    pairs = [(m, suitable_backbone(m, settings.pretrain.backbone, ground.store.spatial_dims)) for m in methods]
     seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
     folders = []
     for method, backbone in pairs:
@@ -64,9 +64,13 @@ def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, 
     catalog.table["labelled"] = False
     size, stored, _ = view_size(catalog, settings, on_gpu)
     dims = len(catalog.table["shape"].iloc[0])
-    store = PixelStore.build(catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress)
+    store = PixelStore.build(
+        catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress
+    )
     nothing = np.empty(0, np.int64)
-    split = Split(test=nothing, val=nothing, pool=nothing, unlabelled=np.arange(len(catalog)), given=False, fold=0, repeat=0)
+    split = Split(
+        test=nothing, val=nothing, pool=nothing, unlabelled=np.arange(len(catalog)), given=False, fold=0, repeat=0
+    )
     base = base_recipe(common_modality(catalog), size, dims)
     return Ground(catalog, Classification("multiclass", ()), (split,), store, base, (), settings.study.seed)
 
@@ -80,7 +84,11 @@ def given_encoder(place: Path) -> str:
     try:
         found: str = json.loads((place / "encoder.json").read_text(encoding="utf-8"))["name"]
     except (OSError, ValueError, KeyError):
-        raise SettingsError("no encoder folder here", where=str(place), do="Give the folder of a pre-training run, or name the encoder with --backbone") from None
+        raise SettingsError(
+            "no encoder folder here",
+            where=str(place),
+            do="Give the folder of a pre-training run, or name the encoder with --backbone",
+        ) from None
     return found
 
 

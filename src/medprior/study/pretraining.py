@@ -15,8 +15,9 @@ from medprior.config import Settings
 from medprior.data.store import ResidentStore
 from medprior.errors import unknown
 from medprior.files import make_folder, replace_file
+from medprior.methods import METHODS
 from medprior.methods.factory import create_method, presets
-from medprior.methods.method import DataFacts, TrainingPreset
+from medprior.methods.method import DataFacts, Method, TrainingPreset
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Pretraining
 from medprior.study.ground import Ground
@@ -30,6 +31,16 @@ from medprior.training.run import Run
 def seed_of(*parts: object) -> int:
     """A stable 31-bit seed from names and numbers: neighbours in a grid share no random stream."""
     return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF
+
+
+def suitable_backbone(method: str, asked: str | None, spatial_dims: int) -> str:
+    """The encoder asked for, or the default that fits the method: resnet18, or vit_tiny where tokens are needed.
+
+    Raises:
+        SettingsError: no such method.
+    """
+    kind: type[Method] = METHODS.get(method)
+    return asked or ("vit_tiny" if kind.needs == "vit" or spatial_dims == 3 else "resnet18")
 
 
 def make_encoder(ground: Ground, store: ResidentStore, settings: Settings, backbone: str, seed: int) -> Encoder:
@@ -87,7 +98,7 @@ def make_trainer(
         labels=ground.task.names,
     )
     built = create_method(
-        method, encoder, preset=settings.pretrain.preset, overrides=settings.method.get(method), facts=facts
+        method, encoder, settings.pretrain.preset, settings.method.get(method), facts=facts, seed=start
     )
     optimizer = OptimizerPlan(
         preset.optimizer,

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medprior.backbones.factory import default_backbone
 from medprior.config import Settings
 from medprior.files import make_folder, said_plainly, write_json, write_text
-from medprior.methods import METHODS
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Cell, Grid
 from medprior.study.best import take_home
@@ -18,7 +16,7 @@ from medprior.study.cells import Bench, run_cell
 from medprior.study.ground import Ground, prepare, read_catalog
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
-from medprior.study.pretraining import run_pretraining, training_preset
+from medprior.study.pretraining import run_pretraining, suitable_backbone, training_preset
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict

@@ -1,0 +1,132 @@
+"""The whole path, small and real: folder in, verdict out; stopped, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medprior.config import Settings, load_settings
+from medprior.errors import Interrupted, RunError
+from medprior.report.assemble import report
+from medprior.study.prediction import embed_scans, predict_scans
+from medprior.study.study import Outcome, run_study
+
+SMALL = [
+    "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.steps=6", "pretrain.batch_size=8", "adapt.steps=4",
+    "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.threads=1", "mae.decoder_width=32",
+    "pretrain.backbone=vit_tiny", "mae.decoder_depth=1", "pretrain.checkpoint_seconds=0",
+]  # fmt: skip
+
+
+def small(*more: str) -> Settings:
+    return load_settings(assignments=[*SMALL, *more], methods=["mae", "simclr"])
+
+
+@pytest.fixture(scope="module")
+def outcome(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run_study(cohort.parent, cohort, small(), tmp_path_factory.mktemp("study"))
+
+
+def test_the_verdict_has_every_arm_at_every_budget(outcome: Outcome) -> None:
+    verdict = json.loads((outcome.out / "verdict.json").read_text())
+    assert set(verdict) == {"schema", "metric", "unit", "test_patients", "arms", "labels_saved", "sentences", "warnings"}
+    arms = {(a["arm"], a["adaptation"], a["budget"]) for a in verdict["arms"]}
+    kinds = [("scratch", "scratch"), ("scratch", "scratch-2x"), ("mae", "probe"), ("mae", "fine-tune")]
+    assert arms == {(*kind, budget) for kind in kinds for budget in outcome.grid.budgets}
+    assert verdict["test_patients"] == 60
+    assert all(a["seeds"] == 2 for a in verdict["arms"])
+
+
+def test_results_have_the_published_columns(outcome: Outcome) -> None:
+    table = pd.read_csv(outcome.out / "results.csv")
+    assert list(table) == ["arm", "budget", "seed", "adaptation", "metric", "value", "n_train", "n_test"]
+    assert len(table[table["metric"] == "auroc"]) == 4 * 2 * 2
+    assert table["value"].between(0, 1).all()
+
+
+def test_no_encoder_saw_a_test_patient(outcome: Outcome) -> None:
+    ground = outcome.ground
+    for split in ground.splits:
+        tested = set(ground.patients[split.test])
+        assert tested.isdisjoint(ground.patients[split.pretrain])
+        assert tested.isdisjoint(ground.patients[split.pool])
+    tested_everywhere = [set(ground.patients[s.test]) for s in ground.splits]
+    assert set.union(*tested_everywhere) == set(ground.patients)
+
+
+def test_scratch_has_as_many_steps_as_any_arm(outcome: Outcome) -> None:
+    steps = {(c.adaptation, c.budget): c.steps for c in outcome.results.cells}
+    for budget in outcome.grid.budgets:
+        assert steps["scratch", budget] == steps["fine-tune", budget]
+        assert steps["scratch-2x", budget] == 2 * steps["fine-tune", budget]
+
+
+def test_a_second_run_does_nothing_again(outcome: Outcome, cohort: Path) -> None:
+    cells = {p: p.stat().st_mtime_ns for p in (outcome.out / "cells").iterdir()}
+    before = (outcome.out / "results.csv").read_bytes(), (outcome.out / "verdict.json").read_bytes()
+    run_study(cohort.parent, cohort, small(), outcome.out)
+    assert {p: p.stat().st_mtime_ns for p in (outcome.out / "cells").iterdir()} == cells
+    assert before == ((outcome.out / "results.csv").read_bytes(), (outcome.out / "verdict.json").read_bytes())
+
+
+def test_a_stopped_study_ends_as_one_that_was_not(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
+    checks = iter(range(10_000))
+    for patience in (9, 40, 80):
+        limit = next(checks) + patience
+        with pytest.raises(Interrupted):
+            run_study(cohort.parent, cohort, small(), tmp_path, stop=lambda limit=limit: next(checks) > limit)
+    run_study(cohort.parent, cohort, small(), tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
+
+
+def test_another_study_is_refused(outcome: Outcome, cohort: Path) -> None:
+    with pytest.raises(RunError, match=r"adapt\.batch_size was 32, now 16"):
+        run_study(cohort.parent, cohort, small("adapt.batch_size=16"), outcome.out)
+
+
+def test_changed_labels_are_refused(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
+    other = tmp_path / "labels.csv"
+    lines = cohort.read_text().splitlines()
+    other.write_text("\n".join(lines[:-3]))
+    with pytest.raises(RunError, match="labels were others"):
+        run_study(cohort.parent, other, small(), outcome.out)
+
+
+def test_the_report_is_one_page_without_paths(outcome: Outcome, cohort: Path) -> None:
+    page = report(outcome, "medprior run SCANS").read_text(encoding="utf-8")
+    assert "medprior run SCANS" in page
+    assert outcome.verdict["sentences"][0][:30] in page.replace("&#39;", "'")
+    for name in outcome.ground.catalog.table["path"]:
+        assert name not in page
+    for patient in set(outcome.ground.patients):
+        assert f">{patient}<" not in page
+
+
+def test_the_model_predicts_and_refuses(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    done = predict_scans(outcome.out / "best", cohort.parent, tmp_path / "known")
+    table = pd.read_csv(tmp_path / "known" / "predictions.csv")
+    assert done.predicted >= 54
+    chances = table.filter(like="p_").dropna()
+    np.testing.assert_allclose(chances.sum(axis=1), 1, atol=2e-4)
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 255, (40, 40), dtype=np.uint8)).save(strange / f"{i}.png")
+    refused = predict_scans(outcome.out / "best", strange, tmp_path / "refused")
+    assert refused.predicted == 0
+    assert pd.read_csv(tmp_path / "refused" / "predictions.csv")["predicted"].isna().all()
+    assert predict_scans(outcome.out / "best", strange, tmp_path / "anyway", anyway=True).predicted == 6
+
+
+def test_embedding_matches_the_files(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
+    folder = outcome.out / next(outcome.grid.pretrainings()).folder
+    count, width = embed_scans(folder, cohort.parent, tmp_path)
+    assert (count, width) == np.load(tmp_path / "features.npy").shape
+    assert len(pd.read_csv(tmp_path / "features.csv")) == count == 60

@@ -266,5 +266,5 @@ def _findings(frame: pd.DataFrame, values: NDArray[np.float64], warnings: list[s
     spec = LabelSpec.of_findings([str(i) for i in range(values.shape[1])])
     for column, target in zip(spec.columns, values.T, strict=True):
         frame[column] = target
-    frame["labelled"] = ~np.isnan(values).all(axis=1)
+    frame["labelled"] = np.asarray(~np.isnan(values).all(axis=1))
     return spec

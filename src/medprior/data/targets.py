@@ -1,0 +1,89 @@
+"""From cells of text to numbers: classes by name, or findings that are present, absent or unknown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medprior.data.catalog import LabelSpec
+from medprior.data.label_table import FINDING, UNCERTAIN, UNKNOWN, LabelTable
+
+_MOST_MEASURED = 10  # a column with more distinct fractions than this is a measurement, not a class
+
+
+def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], LabelSpec]:
+    """(N,) class index of each row, NaN where the cell is empty; classes sorted by number or else by name.
+
+    Raises:
+        LabelError: no label, one class only, or values that are ids, free text or measurements.
+    """
+    cells = table.columns[column]
+    known = [i for i, cell in enumerate(cells) if cell.lower() not in UNKNOWN]
+    numbers = _numbers([cells[i] for i in known])
+    values = [_written(number) for number in numbers] if numbers else [cells[i] for i in known]
+    names = sorted(set(values), key=float if numbers else None)
+    _check_classes(table, column, names, len(values), numbers)
+    index = {name: i for i, name in enumerate(names)}
+    targets = np.full(len(cells), np.nan)
+    targets[known] = [index[value] for value in values]
+    return targets, LabelSpec.of_classes(names)
+
+
+def _numbers(cells: Sequence[str]) -> list[float]:
+    """The cells as numbers, or nothing when one of them is none."""
+    try:
+        numbers = [float(cell) for cell in cells]
+    except ValueError:
+        return []
+    return numbers if all(map(math.isfinite, numbers)) else []
+
+
+def _written(number: float) -> str:
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def _check_classes(table: LabelTable, column: str, names: list[str], count: int, numbers: list[float]) -> None:
+    other = "Choose another column with --label"
+    if not names:
+        raise table.error(f'no image that was found has a label in column "{column}"', do=other)
+    if len(names) == 1:
+        raise table.error(f'all {count} labels in column "{column}" are "{names[0]}"; two classes are needed', do=other)
+    if len(names) > 2 and 2 * len(names) > count:
+        reason = f'column "{column}" has {len(names)} different values in {count} rows: an id or free text, no classes'
+        raise table.error(reason, do=other)
+    if len(names) > _MOST_MEASURED and any(not number.is_integer() for number in numbers):
+        reason = f'column "{column}" holds measurements ({names[0]} to {names[-1]}), no classes'
+        raise table.error(reason, do="Cut them into classes, or choose another column with --label")
+
+
+def finding_targets(table: LabelTable, columns: Sequence[str]) -> tuple[NDArray[np.float64], LabelSpec, list[str]]:
+    """(N, K) one column per finding: 1 present, 0 absent, NaN unknown; and warnings.
+
+    Findings that are the same in all rows cannot be learnt or scored; they are left out with a warning.
+
+    Raises:
+        LabelError: a cell that is neither 0, 1 nor empty, or no finding that varies.
+    """
+    values = np.stack([_finding(table, column) for column in columns], axis=1)
+    varies = [len(np.unique(column[~np.isnan(column)])) > 1 for column in values.T]
+    kept = [name for name, useful in zip(columns, varies, strict=True) if useful]
+    constant = [name for name, useful in zip(columns, varies, strict=True) if not useful]
+    if not kept:
+        raise table.error(f"each label has one value only: {', '.join(constant)}", do="Choose others with --label")
+    warnings = [f"Labels left out, for all their values are the same: {', '.join(constant)}."] if constant else []
+    uncertain = sum(cell in UNCERTAIN for column in kept for cell in table.columns[column])
+    if uncertain:
+        warnings.append(f"{uncertain} labels are -1 (uncertain); they count as unknown.")
+    return values[:, varies], LabelSpec.of_findings(kept), warnings
+
+
+def _finding(table: LabelTable, column: str) -> NDArray[np.float64]:
+    cells = [cell.lower() for cell in table.columns[column]]
+    for number, cell in zip(table.numbers, cells, strict=True):
+        if cell not in FINDING and cell not in UNKNOWN and cell not in UNCERTAIN:
+            reason = f'"{cell}" in column "{column}", row {number}, is neither 0, 1 nor empty'
+            raise table.error(reason, do="Several label columns are findings, each 0 or 1; give one column for classes")
+    return np.array([FINDING.get(cell, math.nan) for cell in cells])

@@ -12,12 +12,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.scan import Source
+from medprior.data.targets import LabelSpec as LabelSpec
+from medprior.data.targets import add_carried_labels
 from medprior.data.walk import Found, find, left_out
 from medprior.errors import DataError, LabelError
 from medprior.files import make_folder, replace_file
@@ -33,31 +35,6 @@ PATIENTS_UNKNOWN = (
     "Patients are unknown: each image counts as a patient of its own, so images of one person may stand on both sides "
     "of a split, and scores may be too high and intervals too narrow."
 )
-
-
-@dataclass(frozen=True)
-class LabelSpec:
-    """What the labels mean.
-
-    Attributes:
-        kind: binary and multiclass have one target "y" (class index); multilabel has one target per label (0 or 1).
-        names: the classes in the order of their index, or the labels.
-        columns: the target columns of `Catalog.table`.
-    """
-
-    kind: Literal["binary", "multiclass", "multilabel"]
-    names: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    @classmethod
-    def of_classes(cls, names: Sequence[str]) -> LabelSpec:
-        """One target with these classes."""
-        return cls("binary" if len(names) == 2 else "multiclass", tuple(names), ("y",))
-
-    @classmethod
-    def of_findings(cls, names: Sequence[str]) -> LabelSpec:
-        """Independent findings, each present or not."""
-        return cls("multilabel", tuple(names), tuple(f"y:{name}" for name in names))
 
 
 @dataclass(frozen=True)
@@ -209,7 +186,7 @@ def _assemble(root: Path, table: pa.Table, found: Found, warnings: list[str]) ->
     ]
     good = table.filter(table["reason"].is_null())
     frame = to_pandas(good.drop_columns(["label", "reason", "size", "mtime_ns"]))
-    labels = _add_container_labels(frame, good["label"].to_pylist(), warnings)
+    labels = add_carried_labels(frame, good["label"].to_pylist(), warnings)
     frame_problems = pd.DataFrame(problems, columns=["path", "reason"])
     known = bool(len(frame)) and bool((frame["patient"] != "").all())
     if labels and not known:
@@ -229,42 +206,3 @@ def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
-
-
-def _add_container_labels(
-    frame: pd.DataFrame, labels: list[list[float] | None], warnings: list[str]
-) -> LabelSpec | None:
-    """Targets from the labels that containers carry: one number is a class, several are findings."""
-    frame["labelled"] = False
-    widths = {len(label) for label in labels if label is not None}
-    if not widths:
-        return None
-    if len(widths) > 1:
-        warnings.append("The files carry labels of different lengths; none of them is used.")
-        return None
-    width = widths.pop()
-    values = np.array([label if label is not None else [np.nan] * width for label in labels], dtype=np.float64)
-    return _one_class_each(frame, values[:, 0], warnings) if width == 1 else _findings(frame, values, warnings)
-
-
-def _one_class_each(frame: pd.DataFrame, values: NDArray[np.float64], warnings: list[str]) -> LabelSpec | None:
-    known = ~np.isnan(values)
-    classes, index = np.unique(values[known], return_inverse=True)
-    if len(classes) < 2:
-        warnings.append("All labels that the files carry are the same; they are not used.")
-        return None
-    targets = np.full(len(frame), np.nan)
-    targets[known] = index
-    frame["y"], frame["labelled"] = targets, known
-    return LabelSpec.of_classes([f"{value:g}" for value in classes])
-
-
-def _findings(frame: pd.DataFrame, values: NDArray[np.float64], warnings: list[str]) -> LabelSpec | None:
-    if not np.isin(values[~np.isnan(values)], (0, 1)).all():
-        warnings.append("The files carry several numbers per image that are not all 0 or 1; they are not used.")
-        return None
-    spec = LabelSpec.of_findings([str(i) for i in range(values.shape[1])])
-    for column, target in zip(spec.columns, values.T, strict=True):
-        frame[column] = target
-    frame["labelled"] = np.asarray(~np.isnan(values).all(axis=1))
-    return spec

@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data.catalog import LabelSpec
 from medprior.data.label_table import FINDING, UNCERTAIN, UNKNOWN, LabelTable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _MOST_MEASURED = 10  # a column with more distinct fractions than this is a measurement, not a class
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """What the labels mean.
+
+    Attributes:
+        kind: binary and multiclass have one target "y" (class index); multilabel has one target per label (0 or 1).
+        names: the classes in the order of their index, or the labels.
+        columns: the target columns of `Catalog.table`.
+    """
+
+    kind: Literal["binary", "multiclass", "multilabel"]
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of_classes(cls, names: Sequence[str]) -> LabelSpec:
+        """One target with these classes."""
+        return cls("binary" if len(names) == 2 else "multiclass", tuple(names), ("y",))
+
+    @classmethod
+    def of_findings(cls, names: Sequence[str]) -> LabelSpec:
+        """Independent findings, each present or not."""
+        return cls("multilabel", tuple(names), tuple(f"y:{name}" for name in names))
 
 
 def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], LabelSpec]:
@@ -87,3 +116,40 @@ def _finding(table: LabelTable, column: str) -> NDArray[np.float64]:
             reason = f'"{cell}" in column "{column}", row {number}, is neither 0, 1 nor empty'
             raise table.error(reason, do="Several label columns are findings, each 0 or 1; give one column for classes")
     return np.array([FINDING.get(cell, math.nan) for cell in cells])
+
+
+def add_carried_labels(frame: pd.DataFrame, labels: list[list[float] | None], warnings: list[str]) -> LabelSpec | None:
+    """Put the labels that containers carry into `frame`: one number is a class, several are findings."""
+    frame["labelled"] = False
+    widths = {len(label) for label in labels if label is not None}
+    if not widths:
+        return None
+    if len(widths) > 1:
+        warnings.append("The files carry labels of different lengths; none of them is used.")
+        return None
+    width = widths.pop()
+    values = np.array([label if label is not None else [np.nan] * width for label in labels], dtype=np.float64)
+    return _carried_classes(frame, values[:, 0], warnings) if width == 1 else _carried_findings(frame, values, warnings)
+
+
+def _carried_classes(frame: pd.DataFrame, values: NDArray[np.float64], warnings: list[str]) -> LabelSpec | None:
+    known = ~np.isnan(values)
+    classes, index = np.unique(values[known], return_inverse=True)
+    if len(classes) < 2:
+        warnings.append("All labels that the files carry are the same; they are not used.")
+        return None
+    targets = np.full(len(frame), np.nan)
+    targets[known] = index
+    frame["y"], frame["labelled"] = targets, known
+    return LabelSpec.of_classes([f"{value:g}" for value in classes])
+
+
+def _carried_findings(frame: pd.DataFrame, values: NDArray[np.float64], warnings: list[str]) -> LabelSpec | None:
+    if not np.isin(values[~np.isnan(values)], (0, 1)).all():
+        warnings.append("The files carry several numbers per image that are not all 0 or 1; they are not used.")
+        return None
+    spec = LabelSpec.of_findings([str(i) for i in range(values.shape[1])])
+    for column, target in zip(spec.columns, values.T, strict=True):
+        frame[column] = target
+    frame["labelled"] = np.asarray(~np.isnan(values).all(axis=1))
+    return spec

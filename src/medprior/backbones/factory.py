@@ -28,6 +28,7 @@ _FRIENDLY = {
     "swin_base": "swin_base_patch4_window7_224",
 }
 _VIT = re.compile(r"vit_(tiny|small|base|large)(?:_patch(\d+))?")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _PUBLISHED = ("imagenet", "timm")
 
 
@@ -58,7 +59,7 @@ def create_encoder(
     """
     spec = EncoderSpec(name, in_channels, spatial_dims, size)
     _check(spec)
-    local = weights if weights is not None and Path(weights).exists() else None
+    local = Path(weights) if weights is not None and _is_local(weights) else None
     published = str(weights) if weights is not None and local is None else None
     if published and spatial_dims == 3:
         raise SettingsError(
@@ -172,6 +173,10 @@ def _network(spec: EncoderSpec, published: str | None) -> Any:
         raise SettingsError(
             f"{spec.name} cannot be made for {spec.size} pixels: {_first_line(error)}", where="data.size"
         ) from None
+
+
+def _is_local(weights: str | Path) -> bool:
+    return isinstance(weights, Path) or Path(weights).suffix in WEIGHT_SUFFIXES or Path(weights).exists()
 
 
 def _published(weights: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -38,7 +39,8 @@ class SimCLR(Method):
         self.projector = mlp(self.encoder.embed_dim, *self.config.projection)
 
     def forward(self, views: Sequence[View], batch: Batch) -> Losses:
-        first, second = (self.projector(self.embed(view.pixels)) for view in views)
+        both = torch.cat([view.pixels for view in views])  # one pass: batch norm sees both views, as published
+        first, second = self.projector(self.embed(both)).chunk(2)
         return {"loss": nt_xent(first, second, self.config.temperature)}
 
     def parts(self) -> dict[str, nn.Module]:

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+
+from medprior.backbones.factory import create_encoder
+from medprior.backbones.vit import VisionTransformer, sincos_positions
+
+
+def make(dims: int = 2, size: int = 32, name: str = "vit_tiny_patch8") -> VisionTransformer:
+    encoder = create_encoder(name, 1, dims, size, seed=0)
+    assert isinstance(encoder, VisionTransformer)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_keeping_every_patch_is_the_whole_image(dims: int) -> None:
+    encoder = make(dims, 16)
+    x = torch.rand(2, 1, *[16] * dims)
+    everything = torch.arange(2**dims).expand(2, -1)
+    (tokens,) = encoder.body(encoder.stem(x), everything)
+    torch.testing.assert_close(tokens, encoder(x)[0].flatten(2).transpose(1, 2))
+
+
+def test_dropped_patches_change_nothing() -> None:
+    encoder = make()
+    keep = torch.tensor([[1, 5, 6, 12]])
+    x = torch.rand(1, 1, 32, 32)
+    changed = torch.rand(1, 1, 32, 32)
+    for cell in keep[0].tolist():
+        row, column = 8 * (cell // 4), 8 * (cell % 4)
+        changed[..., row : row + 8, column : column + 8] = x[..., row : row + 8, column : column + 8]
+    (a,), (b,) = (encoder.body(encoder.stem(image), keep) for image in (x, changed))
+    assert a.shape == (1, 4, 192)
+    torch.testing.assert_close(a, b)
+
+
+def test_the_order_of_kept_patches_is_only_an_order() -> None:
+    encoder = make()
+    z = encoder.stem(torch.rand(1, 1, 32, 32))
+    forwards, backwards = (encoder.tokens(z, torch.tensor([order])) for order in ([2, 7, 9], [9, 7, 2]))
+    torch.testing.assert_close(forwards[:, 1:], backwards[:, 1:].flip(1), rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_timms_own_network_in_2d() -> None:
+    encoder = make(name="vit_small_patch14_reg4_dinov2", size=28)
+    x = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        theirs = encoder.network.forward_features(encoder.standardise(x))
+        torch.testing.assert_close(encoder.tokens(encoder.stem(x)), theirs)
+
+
+@pytest.mark.parametrize(("grid", "width"), [((3, 4), 192), ((2, 3, 4), 192), ((2, 2, 2), 128)])
+def test_positions_are_waves_along_each_axis(grid: tuple[int, ...], width: int) -> None:
+    table = sincos_positions(grid, width)
+    assert table.shape == (math.prod(grid), width)
+    assert len(torch.unique(table, dim=0)) == len(table), "no two places look alike"
+    share = width // (2 * len(grid))
+    cell = tuple(n - 1 for n in grid)
+    number = math.prod(grid) - 1
+    for axis, place in enumerate(cell):
+        for i in (0, 1, share - 1):
+            angle = place / 10_000 ** (i / share)
+            assert table[number, 2 * share * axis + i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert table[number, 2 * share * axis + share + i].item() == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_positions_start_from_the_waves_and_the_prefix_has_none() -> None:
+    encoder = make()
+    torch.testing.assert_close(encoder.positions[0, 1:], sincos_positions((4, 4), 192))
+    assert torch.all(encoder.positions[0, 0] == 0)

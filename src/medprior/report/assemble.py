@@ -14,8 +14,8 @@ from medprior.evaluation.metrics import per_class
 from medprior.methods.method import Batch, Clock
 from medprior.report.content import Budget, ClassScore, DataSummary, Gallery, Problem, ReportContent, Rows
 from medprior.report.page import write_report
-from medprior.study.ground import common_modality
 from medprior.study.arms import GIVEN, Pretraining
+from medprior.study.ground import common_modality
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
 from medprior.training.run import Run, environment
@@ -47,7 +47,7 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
         reconstructions=_reconstructions(outcome, first),
         views=_views(outcome, first),
         training={f"{w.method} on {w.backbone}": Run(outcome.out / w.folder, {}).curves() for w in first},
-        results=outcome.results.table().to_dict("records"),
+        results=[{str(k): v for k, v in row.items()} for row in outcome.results.table().to_dict("records")],
         command=command,
         environment={**facts, "hours of this call": f"{hours:.2f}"},
         links={
@@ -64,7 +64,9 @@ def _summary(outcome: Outcome) -> DataSummary:
     parts = {"train": split.pool, "val": split.val, "test": split.test}
     parts = {name: rows for name, rows in parts.items() if len(rows)}
     sides = sorted({"x".join(map(str, shape)) for shape in catalog.table["shape"]})
-    problems: list[Problem] = [{"row": i, "reason": "could not be read"} for i in np.flatnonzero(ground.store.failed)]
+    problems: list[Problem] = [
+        {"row": int(i), "reason": "could not be read"} for i in np.flatnonzero(ground.store.failed)
+    ]
     return DataSummary(
         images=len(catalog),
         labelled=int(catalog.table["labelled"].sum()),

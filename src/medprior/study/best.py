@@ -14,8 +14,8 @@ from medprior.evaluation.metrics import score
 from medprior.evaluation.probes import fit_temperature, linear_probe
 from medprior.progress import Progress, silent
 from medprior.study.arms import Cell, Grid
-from medprior.study.ground import common_modality
 from medprior.study.cells import Bench, hold_out, start_encoder
+from medprior.study.ground import common_modality
 from medprior.study.pretraining import seed_of
 from medprior.tasks.predictor import Predictor, Preprocessing, learn_familiarity
 from medprior.training.adapt import Labelled, embed, fit, probabilities
@@ -31,7 +31,9 @@ class Model:
     bias: NDArray[np.float64]
 
 
-def take_home(bench: Bench, grid: Grid, folder: Path, *, progress: Progress = silent, stop: Stop = never) -> dict[str, object]:
+def take_home(
+    bench: Bench, grid: Grid, folder: Path, *, progress: Progress = silent, stop: Stop = never
+) -> dict[str, object]:
     """Write a Predictor to `folder` and say how it was chosen.
 
     Every arm is trained on four fifths of the largest budget and judged on the other fifth (patients apart, none
@@ -39,7 +41,11 @@ def take_home(bench: Bench, grid: Grid, folder: Path, *, progress: Progress = si
     on all labels there are.
     """
     ground = bench.ground
-    candidates = [c for c in Grid(grid.methods, grid.adaptations, (max(grid.budgets),), 1, 1, 1).cells() if c.adaptation != "scratch-2x"]
+    candidates = [
+        c
+        for c in Grid(grid.methods, grid.adaptations, (max(grid.budgets),), 1, 1, 1).cells()
+        if c.adaptation != "scratch-2x"
+    ]
     rows = ground.usable(ground.budget(max(grid.budgets), 0, 0))
     train, held = hold_out(ground, rows, seed_of(ground.seed, "best"))
     judged: list[tuple[float, float, Cell]] = []
@@ -88,7 +94,13 @@ def _predictor(bench: Bench, model: Model, temperature: float, origin: dict[str,
     rows = ground.usable(np.arange(len(ground.catalog)))
     some = np.random.default_rng(0).permutation(rows)[:2000]
     features = embed(model.encoder, bench.store, np.sort(some), ground.base)
-    pre = Preprocessing(ground.base.size, ground.store.size, ground.store.channels, ground.store.spatial_dims, common_modality(ground.catalog))
+    pre = Preprocessing(
+        ground.base.size,
+        ground.store.size,
+        ground.store.channels,
+        ground.store.spatial_dims,
+        common_modality(ground.catalog),
+    )
     return Predictor(
         kind=ground.task.kind,
         names=ground.task.names,

@@ -177,8 +177,8 @@ def hold_out(ground: Ground, rows: NDArray[np.int64], seed: int) -> tuple[Labell
 
 
 def _known(targets: NDArray[np.float64]) -> NDArray[np.bool_]:
-    known: NDArray[np.bool_] = ~np.isnan(targets)
-    return known if known.ndim == 1 else known.any(1)
+    known: NDArray[np.bool_] = ~np.isnan(targets.reshape(len(targets), -1)).all(1)
+    return known
 
 
 def _strata(targets: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,14 +13,16 @@ from medprior.data.store import ResidentStore
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Grid
 from medprior.study.ground import Ground
-from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.study.plan import Rates
+from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.training.adapt import Labelled, Recipe, embed, fit
 
 WARM, TIMED = 2, 5
 
 
-def measure_rates(ground: Ground, store: ResidentStore, grid: Grid, settings: Settings, progress: Progress = silent) -> Rates:
+def measure_rates(
+    ground: Ground, store: ResidentStore, grid: Grid, settings: Settings, progress: Progress = silent
+) -> Rates:
     """Time a few real steps of every training the study will run; nothing learnt here is kept."""
     pretrain, adapt, embedded = {}, {}, {}
     rows = ground.usable(ground.splits[0].pool)
@@ -39,7 +41,9 @@ def measure_rates(ground: Ground, store: ResidentStore, grid: Grid, settings: Se
     return Rates(pretrain, adapt, embedded)
 
 
-def _adaptation(ground: Ground, store: ResidentStore, backbone: str, rows: np.ndarray, settings: Settings) -> tuple[float, float]:
+def _adaptation(
+    ground: Ground, store: ResidentStore, backbone: str, rows: np.ndarray, settings: Settings
+) -> tuple[float, float]:
     encoder = make_encoder(ground, store, settings, backbone, seed=0)
     labelled = Labelled(rows, ground.targets[rows])
     marks: list[float] = []

@@ -59,7 +59,7 @@ def make_schedule(
         pretrain_steps, adapt_steps: given by the user; then nothing is chosen.
         most_pretrain_steps: no more than the method's own preset asks for.
     """
-    runs = {pair: grid.pretrain_seeds * grid.folds for pair in grid.methods}
+    runs = dict.fromkeys(grid.methods, grid.pretrain_seeds * grid.folds)
     embedding = sum(rates.embed_image[backbone] * embedded * runs[(m, backbone)] for m, backbone in grid.methods)
     left = max(0.0, seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - embedding)
     share = left * PRETRAIN_SHARE / max(1, len(grid.methods))
@@ -75,7 +75,9 @@ def make_schedule(
     return Schedule(chosen, adapt, total)
 
 
-def _adapt_steps(grid: Grid, images: Mapping[int, int], rates: Rates, seconds: float, batch_size: int, given: int | None) -> dict[int, int]:
+def _adapt_steps(
+    grid: Grid, images: Mapping[int, int], rates: Rates, seconds: float, batch_size: int, given: int | None
+) -> dict[int, int]:
     if given:
         return dict.fromkeys(grid.budgets, given)
     most = {b: max(LEAST_STEPS, math.ceil(MOST_EPOCHS * images[b] / min(batch_size, images[b]))) for b in grid.budgets}

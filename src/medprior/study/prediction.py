@@ -33,7 +33,9 @@ class Predicted:
     lines: tuple[str, ...]
 
 
-def predict_scans(folder: Path, scans: Path, out: Path, *, anyway: bool = False, progress: Progress = silent) -> Predicted:
+def predict_scans(
+    folder: Path, scans: Path, out: Path, *, anyway: bool = False, progress: Progress = silent
+) -> Predicted:
     """Write `predictions.csv`: one row per scan with its probabilities, or with the reason why there are none.
 
     A scan unlike those the predictor was made from gets no prediction unless `anyway`.
@@ -56,7 +58,9 @@ def predict_scans(folder: Path, scans: Path, out: Path, *, anyway: bool = False,
     refused = int((~shown).sum())
     lines = [f"Predicted {int(shown.sum()):,} of {len(catalog):,} scans: {out / 'predictions.csv'}"]
     if refused:
-        lines.append(f"Refused   {refused:,} scans unlike those this model was trained on   (--anyway predicts them too)")
+        lines.append(
+            f"Refused   {refused:,} scans unlike those this model was trained on   (--anyway predicts them too)"
+        )
     if len(catalog.problems):
         lines.append(f"Problems  {len(catalog.problems):,} files could not be read")
     return Predicted(int(shown.sum()), tuple(lines))
@@ -82,11 +86,18 @@ def embed_scans(encoder_folder: Path, scans: Path, out: Path, *, progress: Progr
     return len(features), features.shape[1]
 
 
-def _features(encoder: Encoder, catalog: Catalog, pre: Preprocessing, progress: Progress) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _features(
+    encoder: Encoder, catalog: Catalog, pre: Preprocessing, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     device = pick_device()
     with tempfile.TemporaryDirectory(prefix="medprior-") as place:
         store = PixelStore.build(
-            catalog, Path(place) / "store", size=pre.store_size, channels=pre.channels, spatial_dims=pre.spatial_dims, progress=progress
+            catalog,
+            Path(place) / "store",
+            size=pre.store_size,
+            channels=pre.channels,
+            spatial_dims=pre.spatial_dims,
+            progress=progress,
         )
         rows = np.flatnonzero(~store.failed)
         if not len(rows):
@@ -106,7 +117,9 @@ def _table(
 ) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["path", "member", "frame", *[f"p_{name}" for name in predictor.names], "predicted", "familiar", "distance"])
+    writer.writerow(
+        ["path", "member", "frame", *[f"p_{name}" for name in predictor.names], "predicted", "familiar", "distance"]
+    )
     for row, found in enumerate(catalog.table.itertuples()):
         values = [f"{p:.4f}" for p in chances[row]] if shown[row] else [""] * len(predictor.names)
         named = _named(predictor, chances[row]) if shown[row] else ""

@@ -47,7 +47,9 @@ class Record:
             if found.get(name) != json.loads(json.dumps(value)):
                 what = _difference(found.get(name), value, name)
                 raise RunError(
-                    f"the folder holds another study: {what}", where=str(out), do="Choose another --out, or delete the folder to start anew"
+                    f"the folder holds another study: {what}",
+                    where=str(out),
+                    do="Choose another --out, or delete the folder to start anew",
                 )
         return cls(path, found)
 
@@ -98,7 +100,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise RunError("the record of the study is damaged", where=str(path), do="Choose another --out, or delete the folder to start anew")
+        raise RunError(
+            "the record of the study is damaged",
+            where=str(path),
+            do="Choose another --out, or delete the folder to start anew",
+        )
     return found
 
 

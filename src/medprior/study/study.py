@@ -107,10 +107,7 @@ def _pairs(settings: Settings, spatial_dims: int) -> tuple[tuple[str, str], ...]
     asked = settings.pretrain
     if asked.weights and not asked.methods:
         return ((GIVEN, asked.backbone or "resnet18"),)
-    return tuple(
-        (m, default_backbone(METHODS.get(m).needs, asked.backbone, spatial_dims))
-        for m in asked.methods or DEFAULT_METHODS
-    )
+    return tuple((m, suitable_backbone(m, asked.backbone, spatial_dims)) for m in asked.methods or DEFAULT_METHODS)
 
 
 def _schedule(

@@ -81,7 +81,12 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write `predictor.json` and `head.npz` beside the encoder."""
         make_folder(folder)
-        arrays = {"weight": self.weight, "bias": self.bias, "mean": self.familiarity.mean, "precision": self.familiarity.precision}
+        arrays = {
+            "weight": self.weight,
+            "bias": self.bias,
+            "mean": self.familiarity.mean,
+            "precision": self.familiarity.precision,
+        }
         np.savez(folder / "head.npz", **arrays)
         facts = {
             "schema": SCHEMA,
@@ -105,7 +110,9 @@ class Predictor:
             facts = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
             arrays = dict(np.load(folder / "head.npz", allow_pickle=False))
         except (OSError, ValueError) as error:
-            raise RunError("no predictor here", where=str(folder), do=f"Give the best/ folder of a finished run ({error})") from None
+            raise RunError(
+                "no predictor here", where=str(folder), do=f"Give the best/ folder of a finished run ({error})"
+            ) from None
         familiarity = Familiarity(arrays["mean"], arrays["precision"], facts["familiarity_limit"])
         return cls(
             kind=facts["kind"],

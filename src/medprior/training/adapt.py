@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def fit(
         loss = task.loss(logits.float(), targets[where], weights)
         set_rate(optimizer, recipe.lr * cosine(step, recipe.steps, recipe.warmup))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         tick()
@@ -123,8 +124,7 @@ def fit(
             averaged.update_parameters(model)
     if best is not None:
         return best[1].eval()
-    result: Classifier = averaged.module
-    return result.eval()
+    return cast(Classifier, averaged.module).eval()
 
 
 @torch.inference_mode()

@@ -67,7 +67,7 @@ class Trainer:
             losses = self.method(views, Batch(index=stored.index, seed=plan.seed, clock=clock))
         set_rate(self.optimizer, plan.optimizer.lr * cosine(number, plan.steps, plan.optimizer.warmup))
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        torch.autograd.backward(losses["loss"])
         if plan.optimizer.clip:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), plan.optimizer.clip)
         self.optimizer.step()

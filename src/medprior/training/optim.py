@@ -38,7 +38,8 @@ def cosine(step: int, steps: int, warmup: float) -> float:
 
 def decay_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, object]]:
     """Two groups: weights that decay, and biases, norms, tokens (one dimension or fewer real ones) that do not."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
             (free if _is_free(name, parameter) else decayed).append(parameter)
@@ -71,12 +72,13 @@ def make_optimizer(plan: OptimizerPlan, groups: list[dict[str, object]]) -> torc
         return torch.optim.AdamW(groups, lr=plan.lr, betas=plan.betas, fused=fused or None)
     if plan.name == "sgd":
         return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.momentum, fused=fused or None)
-    from timm.optim import Lamb, Lars
+    from timm.optim.lamb import Lamb
+    from timm.optim.lars import Lars
 
     if plan.name == "lars":
-        return Lars(groups, lr=plan.lr, momentum=plan.momentum)  # type: ignore[no-any-return]
+        return Lars(groups, lr=plan.lr, momentum=plan.momentum)
     if plan.name == "lamb":
-        return Lamb(groups, lr=plan.lr, betas=plan.betas, max_grad_norm=plan.clip)  # type: ignore[no-any-return]
+        return Lamb(groups, lr=plan.lr, betas=plan.betas, max_grad_norm=plan.clip)
     raise ValueError(f"no optimiser {plan.name}")
 
 

@@ -82,7 +82,8 @@ def _opened(source: Source, root: Path) -> Iterator[Image.Image]:
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     with refusing(path, root):
         try:
-            with Image.open(root / path, formats=_FORMATS) as image:
+            # from a stream, for Pillow 13 maps a named, uncompressed TIFF with its turned sides mistaken
+            with (root / path).open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
                 if source.frame > 0:
                     image.seek(source.frame)
                 if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:

@@ -1,0 +1,204 @@
+"""Arrays: what each shape means, the layout of MedMNIST, and what is refused."""
+
+import io
+import pickle
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from medprior.data.readers import arrays
+from medprior.errors import DataError
+
+tmp_is_shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+
+
+def scans(folder, name):
+    sources = arrays.group([name], folder)
+    found = [arrays.read(source, folder) for source in sources]
+    for source, scan in zip(sources, found, strict=True):
+        info = arrays.describe(source, folder)
+        assert (info.shape, info.channels) == (scan.pixels.shape[1:], scan.pixels.shape[0])
+        assert info.dtype == scan.pixels.dtype.name
+    return sources, found
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "each"),
+    [
+        ((20, 30), 1, (1, 20, 30)),
+        ((20, 30, 3), 1, (3, 20, 30)),
+        ((20, 30, 1), 1, (1, 20, 30)),
+        ((3, 20, 30), 1, (3, 20, 30)),
+        ((50, 20, 20), 50, (1, 20, 20)),
+        ((40, 20, 20), 1, (1, 40, 20, 20)),
+        ((16, 20, 24), 1, (1, 16, 20, 24)),
+        ((2, 20, 24), 1, (1, 2, 20, 24)),
+        ((5, 20, 30, 3), 5, (3, 20, 30)),
+        ((5, 3, 20, 30), 5, (3, 20, 30)),
+        ((4, 16, 20, 24), 1, (4, 16, 20, 24)),
+        ((6, 16, 20, 24), 6, (1, 16, 20, 24)),
+        ((6, 16, 20, 24, 3), 6, (3, 16, 20, 24)),
+        ((6, 3, 16, 20, 24), 6, (3, 16, 20, 24)),
+    ],
+)
+@pytest.mark.parametrize("container", ["npy", "npz"])
+def test_the_shape_tells_what_an_array_holds(tmp_path, shape, count, each, container):
+    values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    if container == "npy":
+        np.save(tmp_path / "a.npy", values)
+    else:
+        np.savez_compressed(tmp_path / "a.npz", scan=values)
+    _, found = scans(tmp_path, f"a.{container}")
+    assert [scan.pixels.shape for scan in found] == [each] * count
+    assert sum(int(scan.pixels.sum()) for scan in found) == int(values.sum())
+
+
+@tmp_is_shared
+@given(
+    values=hnp.arrays(
+        st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.dtype(">u2")]),
+        st.tuples(st.integers(5, 12), st.integers(5, 12)),
+    )
+)
+def test_integers_round_trip(tmp_path, values):
+    np.save(tmp_path / "a.npy", values)
+    (scan,) = scans(tmp_path, "a.npy")[1]
+    np.testing.assert_array_equal(scan.pixels[0], values)
+    assert scan.pixels.dtype == values.dtype.newbyteorder("=")
+
+
+def test_floats_become_float32_and_what_is_no_number_the_lowest(tmp_path):
+    values = np.linspace(-5, 5, 30).reshape(5, 6)
+    values[0, 0], values[1, 1] = np.nan, np.inf
+    np.save(tmp_path / "a.npy", values)
+    pixels = scans(tmp_path, "a.npy")[1][0].pixels
+    assert pixels.dtype == np.float32 and np.isfinite(pixels).all()
+    assert pixels[0, 0, 0] == pixels[0, 1, 1] == pixels.min()
+
+
+def medmnist(folder, shape=(8, 8), labels=1, **more):
+    rng = np.random.default_rng(1)
+    held = {}
+    for split, count in (("train", 6), ("val", 3), ("test", 4)):
+        held[f"{split}_images"] = rng.integers(0, 255, (count, *shape), np.uint8)
+        held[f"{split}_labels"] = rng.integers(0, 2, (count, labels), np.uint8)
+    np.savez_compressed(folder / "a.npz", **held, **more)
+    return held
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (8, 8, 8)])
+@pytest.mark.parametrize("labels", [1, 5])
+def test_medmnist_brings_split_and_labels(tmp_path, shape, labels):
+    held = medmnist(tmp_path, shape, labels)
+    sources, found = scans(tmp_path, "a.npz")
+    assert [s.split for s in sources] == ["train"] * 6 + ["val"] * 3 + ["test"] * 4
+    for source, scan in zip(sources, found, strict=True):
+        image = held[source.member][source.frame]
+        expected = np.moveaxis(image, -1, 0) if shape[-1] == 3 else image[None]
+        np.testing.assert_array_equal(scan.pixels, expected)
+        assert source.label == tuple(held[f"{source.split}_labels"][source.frame].astype(float))
+
+
+def test_masks_labels_and_numbers_are_no_images(tmp_path):
+    np.savez(tmp_path / "a.npz", scan=np.ones((9, 9)), mask=np.ones((9, 9)), spacing=np.ones(3), y=np.ones((9, 9)), n=3)
+    assert [source.member for source in arrays.group(["a.npz"], tmp_path)] == ["scan"]
+
+
+def test_an_opened_array_is_unpacked_once(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((3000, 64, 64), np.uint8))
+    sources = arrays.group(["a.npz"], tmp_path)
+    arrays.read(sources[0], tmp_path)
+    begin = time.perf_counter()
+    for source in sources:
+        arrays.read(source, tmp_path)
+    assert time.perf_counter() - begin < 1.5  # unpacking 12 MB each time would take a minute
+
+
+def test_a_rewritten_file_is_not_read_from_memory(tmp_path):
+    for value in (1, 2):
+        np.savez(tmp_path / "a.npz", images=np.full((2 + value, 8, 8), value, np.uint8))
+        sources, found = scans(tmp_path, "a.npz")
+        assert len(sources) == 2 + value and (found[-1].pixels == value).all()
+
+
+class Harmful:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was opened",))
+
+
+def test_pickles_are_never_opened(tmp_path):
+    array = np.array([Harmful()], dtype=object)
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    np.savez(tmp_path / "b.npz", images=array, allow_pickle=True)
+    (tmp_path / "c.npy").write_bytes(pickle.dumps(Harmful()))
+    for name in ("a.npy", "b.npz", "c.npy"):
+        with pytest.raises(DataError) as refused:
+            arrays.group([name], tmp_path)
+        assert refused.value.where == name
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.float64(3), np.zeros(5), np.zeros((0, 8, 8)), np.zeros((9, 1)), np.zeros((2,) * 6), np.full((8, 8), "text")],
+)
+def test_what_is_no_image_is_refused(tmp_path, values):
+    np.save(tmp_path / "a.npy", values)
+    np.savez(tmp_path / "b.npz", a=values)
+    for name in ("a.npy", "b.npz"):
+        with pytest.raises(DataError) as refused:
+            scans(tmp_path, name)
+        assert refused.value.where == name
+
+
+def test_labels_of_another_length_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((5, 8, 8)), train_labels=np.zeros((4, 1)))
+    with pytest.raises(DataError, match="do not go with 5 images"):
+        arrays.group(["a.npz"], tmp_path)
+
+
+def npz_with_header(folder, shape, payload=b""):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", header.getvalue() + payload)
+
+
+def test_an_array_that_announces_more_than_it_holds_is_refused_before_memory_is_taken(tmp_path):
+    npz_with_header(tmp_path, (10**9, 64, 64), b"\0" * 1000)
+    source = arrays.Source("arrays", ("a.npz",), "images", 0)
+    with pytest.raises(DataError, match="truncated"):
+        arrays.read(source, tmp_path)
+
+
+def test_an_array_above_the_limit_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((40, 64, 64), np.uint8))
+    monkeypatch.setattr(arrays, "MAX_GIBIBYTES", 0.0001)
+    with pytest.raises(DataError, match=r"unpacks to .* GiB") as refused:
+        scans(tmp_path, "a.npz")
+    assert "npy" in refused.value.do
+
+
+@settings(tmp_is_shared, max_examples=120)
+@given(
+    ending=st.sampled_from(["npy", "npz"]),
+    edits=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=5),
+    cut=st.none() | st.integers(0, 10**6),
+)
+def test_damaged_bytes_give_scans_or_a_data_error(tmp_path, ending, edits, cut):
+    buffer = io.BytesIO()
+    values = np.arange(200, dtype=np.uint8).reshape(2, 10, 10)
+    _ = np.save(buffer, values) if ending == "npy" else np.savez_compressed(buffer, images=values)
+    data = bytearray(buffer.getvalue())
+    for place, value in edits:
+        data[place % len(data)] = value
+    (tmp_path / f"a.{ending}").write_bytes(data[: cut % len(data)] if cut is not None else data)
+    try:
+        for source in arrays.group([f"a.{ending}"], tmp_path):
+            assert arrays.read(source, tmp_path).pixels.ndim in (3, 4)
+    except DataError as error:
+        assert error.where == f"a.{ending}"

@@ -177,8 +177,8 @@ def hold_out(ground: Ground, rows: NDArray[np.int64], seed: int) -> tuple[Labell
 
 
 def _known(targets: NDArray[np.float64]) -> NDArray[np.bool_]:
-    known: NDArray[np.bool_] = ~np.isnan(targets.reshape(len(targets), -1)).all(1)
-    return known
+    unknown = np.isnan(targets.reshape(len(targets), -1)).all(axis=1)
+    return np.asarray(~unknown)
 
 
 def _strata(targets: NDArray[np.float64]) -> NDArray[np.int64]:

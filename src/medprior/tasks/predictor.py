@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.errors import RunError
-from medprior.files import make_folder, write_json
+from medprior.files import make_folder, replace_file, write_json
 
 SCHEMA = 1
 TOLERANCE = 1.5
@@ -42,7 +42,8 @@ class Familiarity:
     def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N,) distances of features (N, D)."""
         off = features.astype(np.float64) - self.mean
-        return np.sqrt(np.einsum("nd,de,ne->n", off, self.precision, off).clip(min=0))
+        squared: NDArray[np.float64] = np.einsum("nd,de,ne->n", off, self.precision, off)
+        return np.sqrt(squared.clip(min=0))
 
 
 def learn_familiarity(features: NDArray[np.float32], seed: int = 0) -> Familiarity:
@@ -81,13 +82,9 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write `predictor.json` and `head.npz` beside the encoder."""
         make_folder(folder)
-        arrays = {
-            "weight": self.weight,
-            "bias": self.bias,
-            "mean": self.familiarity.mean,
-            "precision": self.familiarity.precision,
-        }
-        np.savez(folder / "head.npz", **arrays)
+        with replace_file(folder / "head.npz") as aside, aside.open("wb") as file:
+            shape = self.familiarity
+            np.savez(file, weight=self.weight, bias=self.bias, mean=shape.mean, precision=shape.precision)
         facts = {
             "schema": SCHEMA,
             "kind": self.kind,

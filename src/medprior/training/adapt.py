@@ -26,6 +26,7 @@ from medprior.views.plan import independent
 from medprior.views.recipe import ViewRecipe
 
 EVALUATIONS = 10
+CLIP = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,43 +89,60 @@ def fit(
     Raises:
         Interrupted: a stop was asked for.
     """
-    device = next(encoder.parameters()).device
-    torch.manual_seed(seed)
-    model = Classifier(copy.deepcopy(encoder), task.head(encoder.embed_dim)).to(device)
-    position = {int(row): i for i, row in enumerate(train.rows)}
-    targets = torch.from_numpy(train.targets).float().to(device)
-    weights = task.weights(targets, recipe.class_balanced)
-    sampler = Sampler(train.rows, recipe.batch_size, seed)
-    plan = OptimizerPlan("adamw", recipe.lr, recipe.weight_decay, warmup=recipe.warmup)
-    optimizer = make_optimizer(plan, layered_groups(_layers(model), recipe.weight_decay, recipe.layer_decay))
-    views = independent(base.adaptation(), count=1)
-    averaged = AveragedModel(model, use_buffers=True)
+    fitting = _Fitting(encoder, task, store, train, recipe, base, seed)
+    averaged = AveragedModel(fitting.model, use_buffers=True)
     best: tuple[float, Classifier] | None = None
-    model.train()
     for step in range(recipe.steps):
         check(stop)
-        rows = sampler.batch(step)
-        torch.manual_seed(seed * 1_000_003 + step)
-        stored = store.batch(torch.from_numpy(rows))
-        with torch.no_grad():
-            (view,) = render(stored, views, seed=seed, step=step)
-        with precision(device):
-            logits = model(view.pixels)
-        where = torch.tensor([position[int(row)] for row in rows], device=device)
-        loss = task.loss(logits.float(), targets[where], weights)
-        set_rate(optimizer, recipe.lr * cosine(step, recipe.steps, recipe.warmup))
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
+        fitting.step(step)
         tick()
         if validation is not None:
-            best = _better(best, model, task, store, validation, base, step, recipe.steps)
+            best = _better(best, fitting, validation, step)
         elif step >= recipe.steps * (1 - recipe.average):
-            averaged.update_parameters(model)
-    if best is not None:
-        return best[1].eval()
-    return cast(Classifier, averaged.module).eval()
+            averaged.update_parameters(fitting.model)
+    return best[1].eval() if best is not None else cast(Classifier, averaged.module).eval()
+
+
+class _Fitting:
+    """A classifier in training: what one step needs."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        task: Classification,
+        store: ResidentStore,
+        train: Labelled,
+        recipe: Recipe,
+        base: ViewRecipe,
+        seed: int,
+    ) -> None:
+        self.task, self.store, self.recipe, self.base, self.seed = task, store, recipe, base, seed
+        self.device = next(encoder.parameters()).device
+        torch.manual_seed(seed)
+        self.model = Classifier(copy.deepcopy(encoder), task.head(encoder.embed_dim)).to(self.device).train()
+        self.position = {int(row): i for i, row in enumerate(train.rows)}
+        self.targets = torch.from_numpy(train.targets).float().to(self.device)
+        self.weights = task.weights(self.targets, recipe.class_balanced)
+        self.sampler = Sampler(train.rows, recipe.batch_size, seed)
+        plan = OptimizerPlan("adamw", recipe.lr, recipe.weight_decay, warmup=recipe.warmup)
+        groups = layered_groups(_layers(self.model), recipe.weight_decay, recipe.layer_decay)
+        self.optimizer = make_optimizer(plan, groups)
+        self.views = independent(base.adaptation(), count=1)
+
+    def step(self, number: int) -> None:
+        rows = self.sampler.batch(number)
+        torch.manual_seed(self.seed * 1_000_003 + number)  # dropout-like layers: the same on every repeat
+        stored = self.store.batch(torch.from_numpy(rows))
+        (view,) = render(stored, self.views, seed=self.seed, step=number)
+        with precision(self.device):
+            logits = self.model(view.pixels)
+        where = torch.tensor([self.position[int(row)] for row in rows], device=self.device)
+        loss = self.task.loss(logits.float(), self.targets[where], self.weights)
+        set_rate(self.optimizer, self.recipe.lr * cosine(number, self.recipe.steps, self.recipe.warmup))
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimizer.step()
 
 
 @torch.inference_mode()
@@ -182,20 +200,13 @@ def _layers(model: Classifier) -> list[list[tuple[str, nn.Parameter]]]:
 
 
 def _better(
-    best: tuple[float, Classifier] | None,
-    model: Classifier,
-    task: Classification,
-    store: ResidentStore,
-    validation: Labelled,
-    base: ViewRecipe,
-    step: int,
-    steps: int,
+    best: tuple[float, Classifier] | None, fitting: _Fitting, validation: Labelled, step: int
 ) -> tuple[float, Classifier] | None:
+    """The best model so far by AUROC on `validation`, looked at ten times; of equals the later one."""
+    steps = fitting.recipe.steps
     if (step + 1) % max(1, steps // EVALUATIONS) and step + 1 != steps:
         return best
-    chances = probabilities(task, predict(model, task, store, validation.rows, base))
-    value = score("auroc", chances, validation.targets, task.kind)
-    model.train()
-    if best is None or value >= best[0]:
-        return value, copy.deepcopy(model)
-    return best
+    logits = predict(fitting.model, fitting.task, fitting.store, validation.rows, fitting.base)
+    value = score("auroc", probabilities(fitting.task, logits), validation.targets, fitting.task.kind)
+    fitting.model.train()
+    return (value, copy.deepcopy(fitting.model)) if best is None or value >= best[0] else best

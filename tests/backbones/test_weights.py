@@ -108,7 +108,7 @@ def test_published_weights_that_cannot_be_had_are_said_to_be_skipped(monkeypatch
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for weights in ("imagenet", "hf-hub:nobody/nothing", "no_such_tag"):
-        with pytest.raises(SettingsError, match="skipped: the weights .* are not available"):
+        with pytest.raises(SettingsError, match=r"skipped: the weights .* are not available"):
             create_encoder("resnet18", weights=weights)
     with pytest.raises(SettingsError, match="no 3D weights"):
         create_encoder("vit_tiny", spatial_dims=3, weights="imagenet")

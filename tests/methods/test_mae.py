@@ -100,7 +100,7 @@ def test_padding_is_no_target() -> None:
     for padding in (0.0, 0.9):
         # the encoder must see the same, so only hidden patches differ
         seen = torch.zeros(2, 16, 64, dtype=torch.bool).scatter(1, keep.unsqueeze(-1).expand(-1, -1, 64), True)
-            spoil = ~valid & ~unpatchify(seen, 8, (4, 4))
+        spoil = ~valid & ~unpatchify(seen, 8, (4, 4))
         losses.append(method([view_of(pixels.masked_fill(spoil, padding), valid)], batch)["loss"])
     torch.testing.assert_close(losses[0], losses[1])
     nothing = method([view_of(pixels, torch.zeros_like(valid))], batch)["loss"]

@@ -170,11 +170,13 @@ class StudyResults:
                 scored[id(cell)] = self.score(metric, cell), again
         samples: dict[tuple[Arm, int], list[tuple[int, int, float, Array]]] = {}
         for (arm, budget, chance, run), cells in self.runs.items():
-            value = float(np.nanmean([scored[id(cell)][0] for cell in cells]))
+            value = _mean([scored[id(cell)][0] for cell in cells])
             spread = _mean_draw(np.stack([scored[id(cell)][1] for cell in cells]))
             samples.setdefault((arm, budget), []).append((chance, run, value, spread))
         counted = self.smallest[self.keep]
-        return Points({key: _sample(entries) for key, entries in samples.items()}, int(counted.min(initial=0)))
+        return Points(
+            {key: _sample(entries) for key, entries in samples.items()}, int(counted.min()) if len(counted) else 0
+        )
 
     def score(self, metric: Metric, cell: CellResult) -> float:
         """One cell's score over the labels that count."""
@@ -197,7 +199,7 @@ class StudyResults:
             trained = round(float(np.mean([cell.n_train for cell in cells])))
             tested = len(np.unique(np.concatenate([cell.rows for cell in cells])))
             for metric in metrics:
-                value = float(np.nanmean([self.score(metric, cell) for cell in cells]))
+                value = _mean([self.score(metric, cell) for cell in cells])
                 rows.append((name, budget, seed, arm.adaptation, metric, value, trained, tested))
         return pandas.DataFrame(rows, columns=list(COLUMNS))
 
@@ -214,6 +216,12 @@ def _run(cell: CellResult) -> int:
 def _sample(entries: list[tuple[int, int, float, Array]]) -> Sample:
     seeds, runs, values, draws = zip(*entries, strict=True)
     return Sample(np.array(values), np.stack(draws), np.array(seeds), np.array(runs))
+
+
+def _mean(values: list[float]) -> float:
+    """Mean over the folds that can be scored: a small one may lack a class."""
+    measured = [value for value in values if np.isfinite(value)]
+    return float(np.mean(measured)) if measured else float("nan")
 
 
 def _mean_draw(draws: Array) -> Array:

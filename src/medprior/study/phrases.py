@@ -1,0 +1,112 @@
+"""How the verdict writes names, numbers and multiples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medprior.evaluation.intervals import Difference, Interval
+from medprior.study.findings import Saving
+from medprior.study.results import Arm
+
+_NAMES = {"simclr": "SimCLR", "mae": "MAE", "imagenet": "ImageNet", "given": "the given encoder"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """How things are called: `unit` is what a budget counts, `titles` what an arm is called."""
+
+    unit: str = "patients"
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def arm(self, arm: Arm) -> str:
+        """An arm inside a sentence."""
+        if arm.scratch:
+            return f"{arm.encoder} from scratch{_twice(arm)}"
+        name = self.titles.get(arm.name) or _NAMES.get(arm.name, arm.name)
+        adapted = {"probe": "with a linear probe", "fine-tune": "fine-tuned"}.get(arm.adaptation, arm.adaptation)
+        return f"{name} ({arm.encoder}, {adapted})"
+
+    def labels(self, count: float) -> str:
+        """A number of labels."""
+        rounded = round(count)
+        return f"{rounded:,} labelled {self.unit if rounded != 1 else self.unit.removesuffix('s')}"
+
+
+def shown(value: Interval) -> str:
+    """A score with its interval."""
+    if value.low is None or value.high is None:
+        return f"{value.value:.2f}"
+    digits = 2 if value.high - value.low >= 0.02 else 3
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f} to {value.high:.{digits}f}]"
+
+
+def gap(value: Difference) -> str:
+    """A difference with its sign and interval; enough digits that a bound which is not zero does not read as zero."""
+    if value.low is None or value.high is None:
+        return f"{value.value:+.2f}"
+    bounds = [bound for bound in (value.low, value.high) if bound != 0]
+    digits = next((d for d in (2, 3) if all(abs(bound) >= 0.5 * 10**-d for bound in bounds)), 4)
+    return f"{value.value:+.{digits}f} [{value.low:+.{digits}f} to {value.high:+.{digits}f}]"
+
+
+def verdict_of(value: Difference) -> str:
+    """What an interval allows to be said: better, worse, same (cannot be told apart) or unknown."""
+    if value.low is None or value.high is None:
+        return "unknown"
+    return "better" if value.low > 0 else "worse" if value.high < 0 else "same"
+
+
+def labels_saved(saving: Saving, budgets: list[int], words: Words) -> str:
+    own, ratio = saving.budget, saving.ratio
+    if np.isinf(saving.most):
+        reach = f"From scratch no measured budget, up to {words.labels(budgets[-1])}, reaches that score"
+        return f"{reach}: {short(saving)}"
+    if saving.least == 0:
+        start = f"From scratch the smallest measured budget, {words.labels(budgets[0])}, already does better"
+        return f"{start}: {short(saving)}"
+    if ratio is None:
+        ends = f"between {round(saving.least * own):,} and {words.labels(saving.most * own)}"
+        return f"From scratch that score takes {ends}, where the curve is flat: {short(saving)}"
+    loss = ", so labels are lost, not saved" if ratio < 1 else ""
+    return f"From scratch that score takes about {words.labels(ratio * own)}{loss}: {short(saving)}"
+
+
+def short(saving: Saving) -> str:
+    """The multiple of labels and its interval, with open ends said as such."""
+    bounds = "" if saving.reason else f" [{_range(saving.low, saving.high)}]"
+    if saving.ratio is not None:
+        return f"{_times(saving.ratio)} as many{bounds}"
+    return f"{_range(saving.least, saving.most)} as many{bounds}"
+
+
+def _range(low: float, high: float) -> str:
+    if low == 0 and np.isinf(high):
+        return "open on both sides"
+    if low == 0:
+        return f"at most {_times(high)}"
+    if np.isinf(high):
+        return f"at least {_times(low)}"
+    return f"{_number(low)} to {_times(high)}"
+
+
+def _times(ratio: float) -> str:
+    return f"{_number(ratio)} times"
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"
+
+
+def _twice(arm: Arm) -> str:
+    return " at twice the steps" if arm.adaptation == "scratch-2x" else ""
+
+
+def count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

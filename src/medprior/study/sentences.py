@@ -1,0 +1,167 @@
+"""A verdict in words: plain, true, and hedged where the data leave doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from medprior.evaluation.intervals import Difference, holm
+from medprior.evaluation.metrics import TITLES
+from medprior.study.findings import Findings
+from medprior.study.phrases import Words, count, gap, labels_saved, listed, short, shown, verdict_of
+from medprior.study.results import Arm
+
+
+def sentences(findings: Findings, words: Words) -> list[str]:
+    """The verdict, one sentence or two for each matter, the most important first."""
+    measured = [b for arm in findings.arms if not arm.scratch for b in findings.budgets(arm)]
+    if not measured:
+        return [*_only_scratch(findings, words), _evidence(findings)]
+    first, last = min(measured), max(measured)
+    best = findings.pretrained(first)[0]
+    said = [*_main(findings, words, best, first), *_rivals(findings, words, best, first)]
+    said += list(_saved(findings, words, best, first))
+    if last > first:
+        said += _at_the_end(findings, words, last)
+    said += _others(findings, words, best, first)
+    said.append(_evidence(findings))
+    if last > first or len(findings.pretrained(first)) > 1:
+        said.append(f"The comparison at {words.labels(first)} is the main one; the others are exploratory.")
+    return said
+
+
+def _main(findings: Findings, words: Words, best: Arm, budget: int) -> list[str]:
+    reference = Arm("scratch", best.encoder, "scratch")
+    ours = findings.at(best, budget)
+    start = f"With {words.labels(budget)}{_images(findings, budget)}, {words.arm(best)} reaches"
+    title = TITLES[findings.metric]
+    if not findings.has(reference, budget):
+        alone = (
+            f"{start} {title} {shown(ours)}; {best.encoder} was not trained from scratch, so there is no comparison."
+        )
+        return [alone]
+    theirs = findings.at(reference, budget)
+    note = "" if ours.reason else " (95% intervals in brackets)"
+    first = f"{start} {title} {shown(ours)}; the same encoder from scratch reaches {shown(theirs)}{note}."
+    arms = len(findings.pretrained(budget))
+    contrast = findings.compare(best, reference, budget, picked_from=arms)
+    return [first, _judged(contrast, findings.smallest) + _widened(contrast, arms)]
+
+
+def _judged(contrast: Difference, smallest: int) -> str:
+    said = {
+        "better": f"Pre-training helps here: the paired difference is {gap(contrast)}",
+        "worse": f"Pre-training hurts here: the paired difference is {gap(contrast)}",
+        "same": f"The paired difference is {gap(contrast)}, which includes zero: the two cannot be told apart here",
+        "unknown": f"The difference is {gap(contrast)}, but the smallest class of the test set has only {smallest} "
+        "patients, too few for an interval: nothing can be concluded",
+    }
+    return said[verdict_of(contrast)]
+
+
+def _widened(contrast: Difference, arms: int) -> str:
+    if arms < 2 or contrast.low is None:
+        return "."
+    return f" (the interval is widened, because this arm was picked as the best of {arms})."
+
+
+def _rivals(findings: Findings, words: Words, best: Arm, budget: int) -> Iterator[str]:
+    """Scratch of the same encoder at twice the steps, and the best scratch there is."""
+    longer = Arm("scratch", best.encoder, "scratch-2x")
+    if findings.has(longer, budget):
+        yield (
+            f"Trained for twice the steps, scratch reaches {shown(findings.at(longer, budget))}; "
+            f"{_against(findings, words, best, longer, budget)}."
+        )
+    strongest = findings.best_scratch(budget)
+    if strongest is None or strongest.encoder == best.encoder:
+        return
+    yield (
+        f"The best training from scratch is {words.arm(strongest)} with {shown(findings.at(strongest, budget))}; "
+        f"{_against(findings, words, best, strongest, budget)}."
+    )
+
+
+def _against(findings: Findings, words: Words, arm: Arm, other: Arm, budget: int) -> str:
+    contrast = findings.compare(arm, other, budget, picked_from=len(findings.pretrained(budget)))
+    said = {
+        "better": f"{words.arm(arm)} is better by {gap(contrast)}",
+        "worse": f"it beats {words.arm(arm)} (difference {gap(contrast)})",
+        "same": f"it and {words.arm(arm)} cannot be told apart (difference {gap(contrast)})",
+        "unknown": f"the difference to it is {gap(contrast)}, without an interval",
+    }
+    return said[verdict_of(contrast)]
+
+
+def _saved(findings: Findings, words: Words, best: Arm, budget: int) -> Iterator[str]:
+    references = [one for one in findings.references(best) if one.scratch]
+    if not references:
+        return
+    saving = findings.saving(best, references[0], budget)
+    yield labels_saved(saving, findings.budgets(references[0]), words) + "."
+    for longer in references[1:]:
+        yield f"Against scratch at twice the steps: {short(findings.saving(best, longer, budget))}."
+
+
+def _at_the_end(findings: Findings, words: Words, budget: int) -> list[str]:
+    best = findings.pretrained(budget)[0]
+    reference = Arm("scratch", best.encoder, "scratch")
+    start = f"With {words.labels(budget)}{_images(findings, budget)}, {words.arm(best)} reaches"
+    reaches = f"{start} {shown(findings.at(best, budget))}"
+    if not findings.has(reference, budget):
+        return [f"{reaches}."]
+    contrast = findings.compare(best, reference, budget, picked_from=len(findings.pretrained(budget)))
+    said = {
+        "better": f"pre-training still helps, by {gap(contrast)}",
+        "worse": f"pre-training hurts, by {gap(contrast)}",
+        "same": f"the two cannot be told apart (difference {gap(contrast)})",
+        "unknown": f"the difference is {gap(contrast)}, without an interval",
+    }
+    theirs = shown(findings.at(reference, budget))
+    return [f"{reaches} and the same encoder from scratch {theirs}: {said[verdict_of(contrast)]}."]
+
+
+def _others(findings: Findings, words: Words, best: Arm, budget: int) -> list[str]:
+    """Every other pre-trained arm against scratch of its encoder, corrected for their number."""
+    pairs = [(arm, Arm("scratch", arm.encoder, "scratch")) for arm in findings.pretrained(budget)]
+    contrasts = {arm: findings.compare(arm, other, budget) for arm, other in pairs if findings.has(other, budget)}
+    adjusted = dict(zip(contrasts, holm(np.array([c.p for c in contrasts.values()])), strict=True))
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for arm, contrast in contrasts.items():
+        if arm == best or verdict_of(contrast) == "unknown":
+            continue
+        groups[verdict_of(contrast) if adjusted[arm] < 0.05 else "same"].append(words.arm(arm))
+    ends = {"better": "better than scratch", "worse": "worse than scratch", "same": "not told apart from scratch"}
+    parts = [f"{listed(arms)} {'is' if len(arms) == 1 else 'are'} {ends[how]}" for how, arms in groups.items() if arms]
+    if not parts:
+        return []
+    return [
+        f"Of the other arms at that budget, {'; '.join(parts)} (Holm's correction over {len(contrasts)} comparisons)."
+    ]
+
+
+def _evidence(findings: Findings) -> str:
+    patients, _ = findings.results.test
+    arms = [key for key in findings.results.runs if not key[0].scratch]
+    seeds = len({key[2] for key in findings.results.runs})
+    runs = len({key[3] for key in arms})
+    folds = len({cell.fold for cell in findings.results.cells})
+    rests = f"{count(runs, 'pre-training run')} per method and " if arms else ""
+    tested = f"{count(len(np.unique(patients)), 'test patient')} ({count(len(patients), 'image')})"
+    where = f", in {folds} folds of cross-validation" if folds > 1 else ""
+    return f"This rests on {rests}{count(seeds, 'adaptation seed')}, and on {tested}{where}."
+
+
+def _only_scratch(findings: Findings, words: Words) -> Iterator[str]:
+    budget = min(b for _, b in findings.points.samples)
+    best = findings.best_scratch(budget)
+    if best is not None:
+        score = f"{TITLES[findings.metric]} {shown(findings.at(best, budget))}"
+        yield f"With {words.labels(budget)}, {words.arm(best)} reaches {score}; no pre-trained arm was compared."
+
+
+def _images(findings: Findings, budget: int) -> str:
+    """The images behind a budget, where they are more than the patients."""
+    counts = {cell.budget_images for cell in findings.results.cells if cell.budget == budget}
+    return f" ({round(np.mean(list(counts))):,} images)" if counts != {budget} else ""

@@ -53,8 +53,9 @@ def _weights(content: Tensor, affine: Tensor, size: int, stored: int) -> tuple[T
     first, last = edges[..., :1], edges[..., 1:]
     low, high = torch.maximum(centre - reach, first), torch.minimum(centre + reach, last)
     inside = (centre > first) & (centre < last)
-    share = inside / (high - low).clamp(min=1e-6)
+    # Divided by, not multiplied with an inverse: a pixel seen alone then weighs exactly 1.
+    width = torch.where(inside, high - low, torch.inf)
     pixel = torch.arange(stored, device=affine.device)
     weights = (high.unsqueeze(-1) - pixel).clamp_(0, 1)
     weights -= (low.unsqueeze(-1) - pixel).clamp_(0, 1)
-    return weights.mul_(share.unsqueeze(-1)), inside
+    return weights.div_(width.unsqueeze(-1)), inside

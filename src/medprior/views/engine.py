@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +16,7 @@ from medprior.views.geometry import draw_affine
 from medprior.views.intensity import change
 from medprior.views.plan import ViewPlan, ViewSpec
 from medprior.views.recipe import ViewRecipe
-from medprior.views.resample import COARSEST, resample
+from medprior.views.resample import COARSEST, Levels, resample
 from medprior.views.view import View
 
 if TYPE_CHECKING:
@@ -39,18 +41,19 @@ def render(stored: Stored, plan: ViewPlan, *, seed: int, step: int | Tensor, cle
     if wanted != d:
         raise SettingsError(f"the views are {wanted}D but the stored scans {d}D", where="views.spatial_dims")
     with torch.no_grad(), torch.autocast(stored.pixels.device.type, enabled=False):
-        content = stored.content.float()
-        values = _values(stored, plan)
+        sources = [plan.geometry_source(position) for position in range(len(plan.specs))]
+        places = [
+            Place(plan.specs[source].recipe, spec.recipe.size, stored.size)
+            for source, spec in zip(sources, plan.specs, strict=True)
+        ]
+        values = _values(stored, places)
         keys = [Key(seed, step, stored.index, position) for position in range(len(plan.specs))]
-        affines: list[Tensor] = []
         views = []
-        for position, spec in enumerate(plan.specs):
-            source = plan.geometry_source(position)
-            recipe = plan.specs[source].recipe
-            affines.append(affines[source] if source < position else draw_affine(recipe, content, keys[position]))
-            pixels, valid = _pixels(stored, values, content, affines[position], recipe, spec.recipe.size)
-            changed = change(pixels, valid, spec.recipe, keys[position])
-            views.append(View(changed, valid, affines[position], clean=pixels if clean else None))
+        for spec, place, source, key in zip(plan.specs, places, sources, keys, strict=True):
+            affine = draw_affine(place.recipe, stored.content, keys[source])
+            pixels, valid = _pixels(stored, values, affine, place)
+            changed = change(pixels, valid, spec.recipe, key)
+            views.append(View(changed, valid, affine, clean=pixels if clean else None))
         return views
 
 
@@ -59,34 +62,40 @@ def render_one(stored: Stored, recipe: ViewRecipe, seed: int = 0, step: int | Te
     return render(stored, ViewPlan((ViewSpec("view", recipe),)), seed=seed, step=step)[0]
 
 
-def most_reduction(geometry: ViewRecipe, size: int, stored: int) -> float:
-    """The most stored pixels, along one axis, that a pixel of a view of `size` can cover."""
-    low, high = geometry.aspect
-    d = geometry.spatial_dims
-    stretch = max(high, 1 / low) ** ((2 * d - 3) / d)
-    side: float = min(1.0, stretch * geometry.scale[1] ** (1 / d))
-    return side * stored / size
+@dataclass(frozen=True)
+class Place:
+    """A view's geometry: the recipe its affine is drawn from, its own size, and the size of the stored image."""
+
+    recipe: ViewRecipe
+    size: int
+    stored: int
+
+    @property
+    def reduction(self) -> float:
+        """The most stored pixels, along one axis, that a view pixel can cover."""
+        low, high = self.recipe.aspect
+        d = self.recipe.spatial_dims
+        stretch = max(high, 1 / low) ** ((2 * d - 3) / d)
+        return min(1.0, float(stretch * self.recipe.scale[1] ** (1 / d))) * self.stored / self.size
+
+    @property
+    def needs_levels(self) -> bool:
+        """Whether level 0 is not enough: for rotated views much smaller than what they show."""
+        return self.recipe.rotation > 0 and self.reduction >= 2 * COARSEST
 
 
-def _values(stored: Stored, plan: ViewPlan) -> Tensor:
+def _values(stored: Stored, places: Sequence[Place]) -> Tensor:
     """The atlas as float, or level 0 alone where no view needs more."""
-    geometries = [plan.specs[plan.geometry_source(i)].recipe for i in range(len(plan.specs))]
-    reductions = [
-        most_reduction(geometry, spec.recipe.size, stored.size) if geometry.rotation else 0.0
-        for geometry, spec in zip(geometries, plan.specs, strict=True)
-    ]
-    part = stored.pixels if max(reductions) >= 2 * COARSEST else stored.pixels[..., : stored.size]
-    return part.float()
+    whole = any(place.needs_levels for place in places)
+    return (stored.pixels if whole else stored.pixels[..., : stored.size]).float()
 
 
-def _pixels(
-    stored: Stored, values: Tensor, content: Tensor, affine: Tensor, geometry: ViewRecipe, size: int
-) -> tuple[Tensor, Tensor]:
-    """Pixels in [0, 1] and valid mask of a view of `size` whose affine was drawn from `geometry`."""
-    if geometry.rotation:
+def _pixels(stored: Stored, values: Tensor, affine: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+    """Pixels (B, C, *S) in [0, 1] and valid (B, 1, *S)."""
+    if place.recipe.rotation:
         levels = stored.levels if values.shape[-1] > stored.size else 1
-        reduced = most_reduction(geometry, size, stored.size) > 1
-        pixels, valid = resample(values, levels, stored.size, content, affine, size, reduced=reduced)
+        grid = Levels(values, levels, stored.size)
+        pixels, valid = resample(grid, stored.content, affine, place.size, reduced=place.reduction > 1)
     else:
-        pixels, valid = average(values[..., : stored.size], content, affine, size)
+        pixels, valid = average(values[..., : stored.size], stored.content, affine, place.size)
     return pixels / 255, valid

@@ -43,8 +43,6 @@ def _crop_half(recipe: ViewRecipe, half: Tensor, key: Key) -> Tensor:
     As torchvision's random resized crop, without its rejection loop: a side too long is cut to the box.
     """
     d = recipe.spatial_dims
-    if recipe.scale == (1.0, 1.0) and recipe.aspect == (1.0, 1.0) and recipe.within == "frame":
-        return half
     share = between(key, "scale", *recipe.scale).unsqueeze(1)
     side = (share.log() + half.log().sum(dim=1, keepdim=True)) / d
     if recipe.aspect != (1.0, 1.0):
@@ -57,12 +55,9 @@ def _crop_half(recipe: ViewRecipe, half: Tensor, key: Key) -> Tensor:
 
 def _signs(recipe: ViewRecipe, key: Key) -> Tensor:
     """(B, d): -1 along mirrored axes, else 1."""
-    allowed = [axis in recipe.flips for axis in range(recipe.spatial_dims)]
-    toss = uniform(key, "flip", (recipe.spatial_dims,))
-    columns = [
-        torch.where(toss[:, i] < 0.5, -1.0, 1.0) if ok else torch.ones_like(toss[:, i]) for i, ok in enumerate(allowed)
-    ]
-    return torch.stack(columns, dim=1)
+    toss = uniform(key, "flip", (recipe.spatial_dims,)).unbind(1)
+    odds = [0.5 if axis in recipe.flips else 0.0 for axis in range(recipe.spatial_dims)]
+    return torch.stack([torch.where(t < odd, -1.0, 1.0) for t, odd in zip(toss, odds, strict=True)], dim=1)
 
 
 def _rotation(recipe: ViewRecipe, key: Key) -> Tensor:

@@ -62,7 +62,7 @@ def _blur(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor
     place = torch.arange(recipe.size, device=pixels.device)
     apart = place - place.unsqueeze(1)
     kernel = torch.softmax(-0.5 * (apart / width.view(-1, 1, 1)) ** 2, dim=-1)
-    both = contract(torch.cat([pixels, valid.float()], dim=1), [kernel] * (pixels.dim() - 2))
+    both = contract(torch.cat([pixels * valid, valid.float()], dim=1), [kernel] * (pixels.dim() - 2))
     return both[:, :-1] / both[:, -1:].clamp(min=1e-6)
 
 

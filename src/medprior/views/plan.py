@@ -51,14 +51,11 @@ class ViewPlan:
                     do=f"Earlier views: {', '.join(earlier) or 'none'}.",
                 )
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(spec.name for spec in self.specs)
-
     def geometry_source(self, position: int) -> int:
-        """Position of the view whose geometry the view at `position` has: its own, or the one it names."""
+        """Position of the view whose place the view at `position` has: its own, or that of the view it names."""
+        names = [spec.name for spec in self.specs]
         while (source := self.specs[position].geometry_of) is not None:
-            position = self.names.index(source)
+            position = names.index(source)
         return position
 
 

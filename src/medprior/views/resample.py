@@ -1,7 +1,7 @@
 """The resample of rotated views: a few linear taps in the half-size levels of a stored image, without aliasing.
 
 A view pixel covers some number of stored pixels along each of its axes, its footprint. It is read from the level in
-which its longest footprint is 1.75 to 3.5 pixels (or from level 0), by two linear taps along each axis. The taps
+which its longest footprint is 1.5 to 3 pixels (or from level 0), by two linear taps along each axis. The taps
 stand apart so that their joint weights have the variance of the exact area average, (f^2 + 1) / 12 for a footprint
 f: at f <= 1 they meet, which is linear interpolation; at f = 2 on pixel borders they are the area average itself.
 Levels are Williams' pyramid (SIGGRAPH 1983).
@@ -10,6 +10,7 @@ Levels are Williams' pyramid (SIGGRAPH 1983).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
@@ -17,37 +18,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-COARSEST = 1.75  # pixels of its level that the longest footprint has at least, above level 0
+COARSEST = 1.5  # pixels of its level that the longest footprint has at least, above level 0
 
 
-def resample(
-    atlas: Tensor, levels: int, stored: int, content: Tensor, affine: Tensor, size: int, *, reduced: bool
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Levels:
+    """Stored images and their reductions.
+
+    Attributes:
+        atlas: (B, C, *A) float: level 0 at the origin, the others beside it; or level 0 alone.
+        count: number of levels in the atlas.
+        stored: pixels of level 0 along each of d axes.
+    """
+
+    atlas: Tensor
+    count: int
+    stored: int
+
+
+def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, reduced: bool) -> tuple[Tensor, Tensor]:
     """Each view pixel read at its place in the level of its scale.
 
     Args:
-        atlas: (B, C, *A) float, `levels` levels of images `stored` pixels long along each of d axes.
+        levels: the stored images.
         content: (B, d, 2) edges of the content box, normalised.
         affine: (B, d, d+1) from view to stored image, normalised.
         size: pixels of the view along each axis.
-        reduced: whether any footprint may exceed one pixel; without, one tap is enough.
+        reduced: whether any footprint may exceed one pixel; if not, one tap is enough.
 
     Returns:
-        Pixels (B, C, *S) in the units of `atlas`, 0 where not valid; valid (B, 1, *S) bool: the centre of the view
+        Pixels (B, C, *S) in the units of the atlas, 0 where not valid; valid (B, 1, *S) bool: the centre of the view
         pixel lies in the content.
     """
     d = affine.shape[1]
     centres = ((2 * torch.arange(size, device=affine.device) + 1) / size - 1).unsqueeze(0)
     valid = _inside(_lay(affine, [centres] * d), content)
-    footprint = affine[..., :-1].norm(dim=1) * (stored / size)
-    level = (footprint.amax(dim=1) / COARSEST).log2().floor().clamp(0, levels - 1)
-    matrix, bounds = _to_atlas(affine, level, content, stored, atlas.shape[2:])
+    footprint = affine[..., :-1].norm(dim=1) * (levels.stored / size)
+    level = (footprint.amax(dim=1) / COARSEST).log2().floor().clamp(0, levels.count - 1)
+    matrix, bounds = _to_atlas(levels, level, affine, content)
     spread = _spread(footprint, level) * (2 / size)
     taps = list(product((-1, 1), repeat=d)) if reduced else [(0,) * d]
     pixels = torch.zeros((), device=affine.device)
     for signs in taps:
         points = [centres + sign * spread[:, axis, None] for axis, sign in enumerate(signs)]
-        pixels = pixels + _sample(atlas, _lay(matrix, points), bounds)
+        pixels = pixels + _sample(levels.atlas, _lay(matrix, points), bounds)
     return pixels / len(taps) * valid, valid
 
 
@@ -64,17 +78,15 @@ def _spread(footprint: Tensor, level: Tensor) -> Tensor:
     return ((1 - in_level**-2).clamp(min=0) / 12).sqrt()
 
 
-def _to_atlas(
-    affine: Tensor, level: Tensor, content: Tensor, stored: int, shape: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+def _to_atlas(levels: Levels, level: Tensor, affine: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
     """The map (B, d, d+1) from view to normalised atlas, and bounds (B, d, 2) there.
 
     The bounds are the outermost pixel centres wholly in the content: beyond them the border pixel is repeated, so
     that neither padding nor the next level is mixed in.
     """
-    origin = level_origin(level, stored, affine.shape[1])
-    scale = torch.exp2(-level).unsqueeze(1) * stored
-    extent = torch.stack([torch.full((), float(n), device=affine.device) for n in shape])
+    origin = level_origin(level, levels.stored, affine.shape[1])
+    scale = torch.exp2(-level).unsqueeze(1) * levels.stored
+    extent = torch.stack([torch.full((), float(n), device=affine.device) for n in levels.atlas.shape[2:]])
     edges = (content + 1) / 2 * scale.unsqueeze(-1)
     low, high = (edges[..., 0] - 1e-3).ceil() + 0.5, (edges[..., 1] + 1e-3).floor() - 0.5
     middle = edges.mean(dim=-1)

@@ -1,0 +1,62 @@
+"""Stored scans made in memory, so that the views are tested without files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+
+def halve(image: np.ndarray) -> np.ndarray:
+    """(C, *S) area-averaged to half its size."""
+    for axis in range(1, image.ndim):
+        even = image.take(range(0, image.shape[axis], 2), axis)
+        image = (even + image.take(range(1, image.shape[axis], 2), axis)) / 2
+    return image
+
+
+def store_images(
+    images: np.ndarray, content: np.ndarray | None = None, rows: list[int] | None = None
+) -> SimpleNamespace:
+    """What a pixel store hands over for (B, C, *S) images in [0, 255]; `content` (B, d, 2) in pixels."""
+    batch, channels, *size = images.shape
+    side, d = size[0], len(size)
+    levels = 1 + int(np.log2(side & -side))
+    atlas = np.zeros((batch, channels, *size[:-1], side + side // 2), np.uint8)
+    for i, level in enumerate(images.astype(np.float64)):
+        for step in range(levels):
+            n = side >> step
+            down, across = (side - 2 * n, side) if step else (0, 0)
+            place = (slice(down, down + n), *[slice(n)] * (d - 2), slice(across, across + n))
+            atlas[(i, slice(None), *place)] = np.rint(level)
+            level = halve(level) if step + 1 < levels else level
+    edges = np.tile([0, side], (batch, d, 1)) if content is None else content
+    return SimpleNamespace(
+        index=torch.arange(batch) if rows is None else torch.tensor(rows),
+        pixels=torch.from_numpy(atlas),
+        content=torch.from_numpy(edges / side * 2 - 1).float(),
+        size=side,
+        levels=levels,
+    )
+
+
+def smooth_images(batch: int, channels: int, side: int, d: int, seed: int = 0) -> np.ndarray:
+    """(B, C, *S) in [0, 255]: low frequencies with some grain, as an X-ray has."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((batch, channels, *[max(side // 8, 2)] * d)))
+    mode = "bicubic" if d == 2 else "trilinear"
+    fine = torch.nn.functional.interpolate(coarse, size=[side] * d, mode=mode).numpy()
+    return np.clip(fine * 200 + 20 + rng.normal(0, 2, fine.shape), 0, 255).round()
+
+
+@pytest.fixture(scope="session")
+def store() -> Callable[..., SimpleNamespace]:
+    return store_images
+
+
+@pytest.fixture(scope="session")
+def smooth() -> Callable[..., np.ndarray]:
+    return smooth_images

@@ -1,0 +1,95 @@
+"""Recipes and plans as data: what they promise, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from medprior.errors import SettingsError
+from medprior.views.plan import ViewPlan, ViewSpec, independent
+from medprior.views.recipe import ViewRecipe, base_recipe
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX", "CT", "MR", "US", None, ""])
+@pytest.mark.parametrize("d", [2, 3])
+def test_laterality_is_kept_unless_asked(modality, d):
+    base = base_recipe(modality, 64, d)
+    assert all(r.flips == () for r in (base, base.contrastive(), base.restorative(), base.adaptation()))
+    asked = replace(base, flips=(d - 1,))
+    assert asked.contrastive().flips == asked.restorative().flips == asked.adaptation().flips == (d - 1,)
+
+
+def test_slides_may_be_flipped_along_every_axis():
+    assert base_recipe("SM", 64).contrastive().flips == base_recipe("sm", 64).flips == (0, 1)
+
+
+def test_plain_and_restorative_leave_intensities_alone():
+    base = base_recipe("SM", 32)
+    for recipe in (base.plain(), base.contrastive().plain(), base.restorative()):
+        assert recipe.intensity_probability == recipe.blur_probability == recipe.noise_probability == 0
+        assert recipe.grey_probability == 0
+    assert base.contrastive().plain() == ViewRecipe(size=32)
+
+
+def test_data_round_trip_and_lists_from_yaml():
+    recipe = base_recipe("SM", 48, 3).contrastive()
+    data = recipe.to_dict()
+    assert ViewRecipe.from_dict(data) == recipe
+    assert ViewRecipe.from_dict({**data, "scale": [0.2, 1.0], "flips": [0, 1, 2]}) == recipe
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(SettingsError, match="brightness"):
+        ViewRecipe.from_dict({"size": 32, "brigthness": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("size", 0),
+        ("size", 32.0),
+        ("spatial_dims", 4),
+        ("within", "image"),
+        ("scale", (0.0, 1.0)),
+        ("scale", (0.5, 0.2)),
+        ("scale", (0.5, 1.2)),
+        ("scale", (0.5,)),
+        ("aspect", (0.0, 1.0)),
+        ("aspect", (1.0, float("inf"))),
+        ("flips", (2,)),
+        ("flips", (0, 0)),
+        ("rotation", 181),
+        ("rotation", float("nan")),
+        ("intensity_probability", 1.1),
+        ("brightness", -0.1),
+        ("gamma", -1),
+        ("blur", (0.0, 0.5)),
+        ("noise", (0.2, 0.1)),
+    ],
+)
+def test_wrong_values_are_refused_with_what_is_allowed(name, value):
+    with pytest.raises(SettingsError, match="Allowed") as refused:
+        ViewRecipe(**{"size": 32, name: value})
+    assert refused.value.where == f"view.{name}"
+
+
+def test_plans_join_and_follow_shared_geometry():
+    base = base_recipe("CT", 32)
+    plan = ViewPlan(independent(base, 2).specs + independent(replace(base, size=16), 3, "part").specs)
+    assert [spec.name for spec in plan.specs] == ["view0", "view1", "part0", "part1", "part2"]
+    chain = ViewPlan((ViewSpec("a", base), ViewSpec("b", base), ViewSpec("c", base, "a"), ViewSpec("d", base, "c")))
+    assert [chain.geometry_source(i) for i in range(4)] == [0, 1, 0, 0]
+
+
+def test_plans_that_cannot_be_followed_are_refused():
+    base = base_recipe("CT", 32)
+    for specs in (
+        (),
+        (ViewSpec("a", base), ViewSpec("a", base)),
+        (ViewSpec("a", base, geometry_of="a"),),
+        (ViewSpec("a", base, geometry_of="b"), ViewSpec("b", base)),
+        (ViewSpec("a", base), ViewSpec("b", base_recipe("CT", 32, 3))),
+    ):
+        with pytest.raises(SettingsError):
+            ViewPlan(specs)

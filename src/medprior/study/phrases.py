@@ -22,12 +22,15 @@ class Words:
     titles: Mapping[str, str] = field(default_factory=dict)
 
     def arm(self, arm: Arm) -> str:
-        """An arm inside a sentence."""
+        """An arm in full: name, encoder, adaptation."""
         if arm.scratch:
             return f"{arm.encoder} from scratch{_twice(arm)}"
-        name = self.titles.get(arm.name) or _NAMES.get(arm.name, arm.name)
         adapted = {"probe": "with a linear probe", "fine-tune": "fine-tuned"}.get(arm.adaptation, arm.adaptation)
-        return f"{name} ({arm.encoder}, {adapted})"
+        return f"{self.title(arm)} ({arm.encoder}, {adapted})"
+
+    def title(self, arm: Arm) -> str:
+        """An arm that the sentence before named in full."""
+        return self.titles.get(arm.name) or _NAMES.get(arm.name, arm.name)
 
     def labels(self, count: float) -> str:
         """A number of labels."""
@@ -46,10 +49,15 @@ def shown(value: Interval) -> str:
 def gap(value: Difference) -> str:
     """A difference with its sign and interval; enough digits that a bound which is not zero does not read as zero."""
     if value.low is None or value.high is None:
-        return f"{value.value:+.2f}"
+        return _signed(value.value, 2)
     bounds = [bound for bound in (value.low, value.high) if bound != 0]
     digits = next((d for d in (2, 3) if all(abs(bound) >= 0.5 * 10**-d for bound in bounds)), 4)
-    return f"{value.value:+.{digits}f} [{value.low:+.{digits}f} to {value.high:+.{digits}f}]"
+    return f"{_signed(value.value, digits)} [{_signed(value.low, digits)} to {_signed(value.high, digits)}]"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def verdict_of(value: Difference) -> str:
@@ -66,7 +74,7 @@ def labels_saved(saving: Saving, budgets: list[int], words: Words) -> str:
         return f"{reach}: {short(saving)}"
     if saving.least == 0:
         start = f"From scratch the smallest measured budget, {words.labels(budgets[0])}, already does better"
-        return f"{start}: {short(saving)}"
+        return f"{start}, so no labels are saved: {short(saving)}"
     if ratio is None:
         ends = f"between {round(saving.least * own):,} and {words.labels(saving.most * own)}"
         return f"From scratch that score takes {ends}, where the curve is flat: {short(saving)}"
@@ -76,10 +84,11 @@ def labels_saved(saving: Saving, budgets: list[int], words: Words) -> str:
 
 def short(saving: Saving) -> str:
     """The multiple of labels and its interval, with open ends said as such."""
-    bounds = "" if saving.reason else f" [{_range(saving.low, saving.high)}]"
-    if saving.ratio is not None:
-        return f"{_times(saving.ratio)} as many{bounds}"
-    return f"{_range(saving.least, saving.most)} as many{bounds}"
+    said = _times(saving.ratio) if saving.ratio is not None else _range(saving.least, saving.most)
+    if saving.reason:
+        return f"{said} as many (no interval can be given)"
+    bounds = _range(saving.low, saving.high)
+    return f"{said} as many" if bounds == said else f"{said} as many [{bounds}]"
 
 
 def _range(low: float, high: float) -> str:
@@ -97,7 +106,7 @@ def _times(ratio: float) -> str:
 
 
 def _number(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"
+    return f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2f}"
 
 
 def _twice(arm: Arm) -> str:

@@ -86,9 +86,9 @@ def _rivals(findings: Findings, words: Words, best: Arm, budget: int) -> Iterato
 def _against(findings: Findings, words: Words, arm: Arm, other: Arm, budget: int) -> str:
     contrast = findings.compare(arm, other, budget, picked_from=len(findings.pretrained(budget)))
     said = {
-        "better": f"{words.arm(arm)} is better by {gap(contrast)}",
-        "worse": f"it beats {words.arm(arm)} (difference {gap(contrast)})",
-        "same": f"it and {words.arm(arm)} cannot be told apart (difference {gap(contrast)})",
+        "better": f"{words.title(arm)} is better by {gap(contrast)}",
+        "worse": f"it beats {words.title(arm)} (difference {gap(contrast)})",
+        "same": f"it and {words.title(arm)} cannot be told apart (difference {gap(contrast)})",
         "unknown": f"the difference to it is {gap(contrast)}, without an interval",
     }
     return said[verdict_of(contrast)]

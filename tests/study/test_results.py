@@ -1,0 +1,77 @@
+"""Cells on disk and the rows of results.csv."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from medprior.errors import RunError
+from medprior.study.results import COLUMNS, CellResult, StudyResults
+
+
+def cell(arm="mae", adaptation="fine-tune", seed=0, fold=0, run=0, encoder="resnet18.a1", budget=20):
+    rng = np.random.default_rng([seed, fold, budget])
+    positive = rng.uniform(size=30)
+    return CellResult(
+        arm=arm, encoder=encoder, method=arm, adaptation=adaptation, budget=budget, budget_images=25, seed=seed,
+        pretrain_seed=run, fold=fold, rows=np.arange(30) + 30 * fold, scores=np.stack([1 - positive, positive], 1),
+        targets=np.arange(30) % 2.0, patients=np.array([f"p{i + 30 * fold}" for i in range(30)]), n_train=25, n_test=30,
+    )  # fmt: skip
+
+
+def test_a_cell_comes_back_as_it_was(tmp_path):
+    before, path = cell(), tmp_path / "cells" / "mae-resnet18.a1-20"
+    assert not CellResult.exists(path)
+    before.save(path)
+    after = CellResult.load(path)
+    assert CellResult.exists(path)
+    for name, value in vars(before).items():
+        assert np.array_equal(getattr(after, name), value), name
+    assert sorted(p.name for p in path.parent.iterdir()) == ["mae-resnet18.a1-20.json", "mae-resnet18.a1-20.npz"]
+
+
+def test_saving_twice_writes_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        cell().save(tmp_path / name)
+    for suffix in ("npz", "json"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "other"])
+def test_a_damaged_cell_is_an_error_with_its_place(tmp_path, harm):
+    path = tmp_path / "one"
+    cell().save(path)
+    if harm == "cut":
+        (tmp_path / "one.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:100])
+    elif harm == "empty":
+        (tmp_path / "one.json").write_text("")
+    else:
+        text = (tmp_path / "one.json").read_text()
+        (tmp_path / "one.json").write_text(text.replace("medprior.cell/1", "medprior.cell/0"))
+    with pytest.raises(RunError, match="one"):
+        CellResult.load(path)
+
+
+def test_a_value_per_seed_is_the_mean_over_folds():
+    cells = [cell(seed=seed, fold=fold) for seed in range(2) for fold in range(3)]
+    table = StudyResults(cells, "binary", ("a", "b")).table(["auroc"])
+    assert tuple(table.columns) == COLUMNS
+    expected = [
+        np.mean([roc_auc_score(c.targets, c.scores[:, 1]) for c in cells if c.seed == seed]) for seed in range(2)
+    ]
+    assert table["value"].tolist() == pytest.approx(expected)
+    assert table["n_test"].tolist() == [90, 90]
+    assert table["n_train"].tolist() == [25, 25]
+
+
+def test_rows_have_one_key_each():
+    arms = [("mae", "fine-tune"), ("mae", "probe"), ("scratch", "scratch"), ("scratch", "scratch-2x")]
+    cells = [cell(a, how, seed=s, encoder=e) for a, how in arms for s in range(2) for e in ("resnet18", "vit_tiny")]
+    table = StudyResults(cells, "binary", ("a", "b")).table()
+    assert not table.duplicated(["arm", "budget", "seed", "adaptation", "metric"]).any()
+    assert len(table) == 2 * 8 * 3
+
+
+def test_every_image_is_tested_once_whatever_the_arms():
+    cells = [cell(a, fold=f) for a in ("mae", "simclr") for f in range(3)]
+    patients, targets = StudyResults(cells, "binary", ("a", "b")).test
+    assert len(patients) == len(targets) == 90

@@ -1,0 +1,223 @@
+"""One patient in three dimensions: every part, every lesion and every landmark, from (seed, patient, visit)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from medprior.data.phantom.bones import Ribs, clavicle_ends, girdle, ribs, spine, vertebra_landmarks
+from medprior.data.phantom.build import SITES, Build, draw_build, stream
+from medprior.data.phantom.grid import Pose
+from medprior.data.phantom.organs import (
+    BLOOD,
+    LIVER,
+    SIDES,
+    SOFT,
+    Part,
+    airways,
+    body,
+    dome,
+    effusion,
+    heart,
+    lung,
+    mediastinum,
+    stomach,
+)
+from medprior.data.phantom.shapes import Column, Ellipsoid, Point, Shape, at, contains
+from medprior.data.phantom.vessels import Drops, grow
+
+LESION_RADIUS = (8.0, 16.0)  # mm; graded on scratch training, see benchmarks/phantom
+LESION_SHARE, EFFUSION_SHARE, CARDIOMEGALY_SHARE = 0.5, 0.2, 0.15
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A nodule: its shape, density and the lung it lies in."""
+
+    shape: Ellipsoid
+    hu: float
+    side: str
+    zone: str
+
+    @property
+    def diameter(self) -> float:
+        """Longest diameter, mm."""
+        return 2 * max(self.shape.radii)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A patient at one visit.
+
+    Attributes:
+        parts: soft tissue and single bones in the order of painting.
+        vessels: drops of blood in both lungs.
+        lesions: lung nodules; the label of the cohort is whether there are any.
+        effusions: side to height above the costophrenic angle, mm.
+        landmarks: name to (z, y, x) mm in the frame of the anatomy; `pose` carries them into the scan.
+    """
+
+    seed: int
+    patient: int
+    visit: int
+    site: str
+    build: Build
+    pose: Pose
+    parts: tuple[Part, ...]
+    ribs: Ribs
+    vessels: Drops
+    lesions: tuple[Lesion, ...]
+    effusions: dict[str, float]
+    cardiomegaly: bool
+    lungs: dict[str, Column]
+    heart: dict[str, Ellipsoid]
+    landmarks: dict[str, Point]
+
+    @property
+    def findings(self) -> dict[str, int]:
+        """Each finding as 0 or 1."""
+        return {
+            "effusion": int(bool(self.effusions)),
+            "nodule": int(bool(self.lesions)),
+            "cardiomegaly": int(self.cardiomegaly),
+        }
+
+
+def anatomy(seed: int, patient: int, visit: int = 0) -> Anatomy:
+    """The anatomy of patient number `patient` of cohort `seed`: the same whatever the size of the cohort.
+
+    Later visits keep the patient and the lesions; breath, stance and position change a little.
+    """
+    person, today = stream(seed, patient, 0), stream(seed, patient, 1, visit)
+    cardiomegaly = bool(person.random() < CARDIOMEGALY_SHARE)
+    build = draw_build(person, today, cardiomegaly=cardiomegaly)
+    carina = 0.355 * build.lung_height
+    lungs = {name: lung(build, side) for name, side in SIDES.items()}
+    domes = {name: dome(build, side, lungs[name]) for name, side in SIDES.items()}
+    hearts, middle, tubes = heart(build), mediastinum(build, carina), airways(build, carina)
+    solid: list[Shape] = [*domes.values(), *hearts.values(), *middle]
+    effusions = _effusions(stream(seed, patient, 2), build)
+    parts = [
+        *body(build),
+        *(Part(lungs[name], build.lung_hu, f"{name} lung") for name in SIDES),
+        *(effusion(build, SIDES[name], lungs[name], height) for name, height in effusions.items()),
+        *(Part(shape, LIVER, "abdomen") for shape in domes.values()),
+        *stomach(build, domes["left"]),
+        *(Part(shape, SOFT, "mediastinum") for shape in middle),
+        *(Part(shape, BLOOD, "heart") for shape in hearts.values()),
+        *(Part(shape, -995.0, "airways") for shape in tubes),
+        *spine(build),
+        *girdle(build),
+    ]
+    return Anatomy(
+        seed=seed,
+        patient=patient,
+        visit=visit,
+        site=SITES[int(person.random() < 0.5)],
+        build=build,
+        pose=_pose(today, build),
+        parts=tuple(parts),
+        ribs=ribs(build),
+        vessels=_vessels(stream(seed, patient, 3), lungs, build, carina),
+        lesions=_lesions(stream(seed, patient, 4), lungs, solid, build),
+        effusions=effusions,
+        cardiomegaly=cardiomegaly,
+        lungs={f"{name} lung": shape for name, shape in lungs.items()},
+        heart=hearts,
+        landmarks=_landmarks(build, lungs, domes, hearts["ventricle"], tubes[0], carina),
+    )
+
+
+def _pose(today: Generator, build: Build) -> Pose:
+    middle = 0.5 * build.lung_height
+    return Pose(
+        float(np.clip(today.normal(0, 0.025), -0.06, 0.06)),
+        (float(today.normal(0, 6)) - middle, float(today.normal(0, 6))),
+        (middle, 0.0),
+    )
+
+
+def _effusions(rng: Generator, build: Build) -> dict[str, float]:
+    if rng.random() >= EFFUSION_SHARE:
+        return {}
+    sides = [("right",), ("left",), ("right", "left")][int(rng.choice(3, p=[0.4, 0.35, 0.25]))]
+    return {side: float(rng.uniform(0.12, 0.32) * build.lung_height) for side in sides}
+
+
+def _vessels(rng: Generator, lungs: dict[str, Column], build: Build, carina: float) -> Drops:
+    """Both trees, kept to the inside of the lungs."""
+    trees = []
+    for name, side in SIDES.items():
+        hilum = (carina + (26 if side < 0 else 16), 4.0, side * 34.0)
+        tree = grow(rng, hilum, (0.62 * build.lung_height, 0.8 * build.half_depth, 0.95 * build.half_width), side)
+        inside = contains(lungs[name], tree.points)
+        trees.append(Drops(tree.points[inside], tree.volumes[inside]))
+    return Drops(np.concatenate([t.points for t in trees]), np.concatenate([t.volumes for t in trees]))
+
+
+def _lesions(rng: Generator, lungs: dict[str, Column], solid: list[Shape], build: Build) -> tuple[Lesion, ...]:
+    """One to three nodules in half of the patients."""
+    if rng.random() >= LESION_SHARE:
+        return ()
+    count = 1 + int(rng.choice(3, p=[0.6, 0.25, 0.15]))
+    return tuple(_lesion(rng, lungs, solid, build) for _ in range(count))
+
+
+def _lesion(rng: Generator, lungs: dict[str, Column], solid: list[Shape], build: Build) -> Lesion:
+    """A nodule whose whole body lies in aerated lung."""
+    radius = rng.uniform(*LESION_RADIUS)
+    radii = radius * np.exp(rng.normal(0, 0.12, 3))
+    radii *= radius / radii.max()
+    side = "right" if rng.random() < 0.5 else "left"
+    while True:
+        centre = _draw_inside(rng, lungs[side])
+        around = centre + np.concatenate([np.zeros((1, 3)), np.diag(radii), -np.diag(radii)])
+        if contains(lungs[side], around).all() and not any(contains(shape, around).any() for shape in solid):
+            break
+    zone = ("upper", "mid", "lower")[min(int(3 * centre[0] / build.lung_height), 2)]
+    shape = Ellipsoid(_point(centre), _point(radii), float(rng.uniform(-0.7, 0.7)))
+    return Lesion(shape, float(rng.uniform(10, 60)), side, zone)
+
+
+def _draw_inside(rng: Generator, lung: Column) -> NDArray[np.float64]:
+    z = rng.uniform(0.06, 0.92) * lung.ends[1]
+    y = at(lung.depth_middle, z) + rng.uniform(-1, 1) * at(lung.depth, z)
+    return np.array([z, y, at(lung.middle, z) + rng.uniform(-1, 1) * at(lung.width, z)])
+
+
+def _landmarks(
+    build: Build,
+    lungs: dict[str, Column],
+    domes: dict[str, Column],
+    ventricle: Ellipsoid,
+    trachea: Column,
+    carina: float,
+) -> dict[str, Point]:
+    """Named points of the anatomy, (z, y, x) mm."""
+    places: dict[str, Point] = {"carina": (carina, at(trachea.depth_middle, carina), at(trachea.middle, carina))}
+    for name, side in SIDES.items():
+        shape, top = lungs[name], domes[name].ends[0]
+        base = shape.ends[1]
+        places[f"{name} apex"] = (shape.ends[0], at(shape.depth_middle, 0.5), at(shape.middle, 0.5))
+        places[f"{name} costophrenic angle"] = (
+            base,
+            at(shape.depth_middle, base),
+            at(shape.middle, base) + side * at(shape.width, base),
+        )
+        places[f"{name} dome"] = (top, at(domes[name].depth_middle, top), at(domes[name].middle, top))
+        places[f"{name} clavicle"] = clavicle_ends(build, side)
+    long, tilt = ventricle.radii[0], ventricle.tilt
+    places["heart apex"] = (
+        ventricle.centre[0] + long * float(np.cos(tilt)),
+        ventricle.centre[1],
+        ventricle.centre[2] + long * float(np.sin(tilt)),
+    )
+    return places | vertebra_landmarks(build)
+
+
+def _point(values: NDArray[np.float64]) -> Point:
+    z, y, x = (float(v) for v in values)
+    return z, y, x

@@ -144,7 +144,7 @@ def test_facts_become_warnings():
     assert verdict["warnings"][0] == "A leak."
     for part in (
         "Patients are unknown",
-        "Only 40 test patients",
+        "Only 40 test images",
         "validation set beyond",
         "One adaptation seed",
         "A caution",
@@ -152,6 +152,7 @@ def test_facts_become_warnings():
         assert part in told
     assert verdict["unit"] == "images"
     assert "With 20 labelled images" in said(verdict)
+    assert "and on 40 test images." in said(verdict)
 
 
 def test_labels_with_few_patients_are_left_out_and_named():

@@ -69,7 +69,7 @@ def linear_probe(features: Array, targets: Array, groups: Array, kind: Kind, cla
     truth, groups = truth[known], np.asarray(groups)[known]
     chosen = _choose(inputs, truth, _folds(groups, truth, kind, seed), kind)
     everything = _Problem(inputs, truth, np.ones((1, len(truth)), bool), kind)
-    weight, bias = restore(everything.solve(chosen.start, chosen.strength, tolerance=1e-6))
+    weight, bias = restore(everything.solve(chosen.start, chosen.strength, steps=200, tolerance=1e-6))
     out_of_fold = np.full((len(known), classes), np.nan)
     out_of_fold[known] = chosen.held_out
     return Probe(weight, bias, kind, chosen.strength, chosen.losses, out_of_fold, _prior(truth, kind))
@@ -103,7 +103,7 @@ class _Problem:
     used: Array
     kind: Kind
 
-    def solve(self, start: Array, strength: float, tolerance: float) -> Array:
+    def solve(self, start: Array, strength: float, *, steps: int, tolerance: float) -> Array:
         weights = np.stack([_balanced_weights(self.truth, used, self.kind) for used in self.used], axis=1)
         weights = weights.astype(self.inputs.dtype)
         label = np.nan_to_num(self.truth).astype(self.inputs.dtype)[:, None]
@@ -117,7 +117,7 @@ class _Problem:
             gradient = self.inputs.T @ slope.reshape(len(label), -1) + penalty * found
             return value + float((penalty * found**2).sum()) / 2, gradient.ravel()
 
-        options: Any = {"maxiter": 200, "ftol": tolerance, "gtol": 1e-5}
+        options: Any = {"maxiter": steps, "ftol": tolerance, "gtol": 1e-5}
         result = minimize(loss, np.asarray(start, np.float64).ravel(), jac=True, method="L-BFGS-B", options=options)
         solution: Array = result.x.reshape(start.shape)
         return solution
@@ -164,7 +164,7 @@ def _choose(inputs: Array, truth: Array, fold: Array | None, kind: Kind) -> _Cho
     losses: list[float] = []
     best: _Choice | None = None
     for strength in STRENGTHS:
-        found = problem.solve(found, strength, tolerance=1e-4)
+        found = problem.solve(found, strength, steps=30, tolerance=1e-4)
         by_fold = (inputs @ found.astype(inputs.dtype)).reshape(count, len(used), classes)
         logits = by_fold[np.arange(count), fold].astype(np.float64)
         losses.append(_log_loss(logits, truth, weights, kind))

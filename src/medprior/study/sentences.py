@@ -17,7 +17,7 @@ def sentences(findings: Findings, words: Words) -> list[str]:
     """The verdict, one sentence or two for each matter, the most important first."""
     measured = [b for arm in findings.arms if not arm.scratch for b in findings.budgets(arm)]
     if not measured:
-        return [*_only_scratch(findings, words), _evidence(findings)]
+        return [*_only_scratch(findings, words), _evidence(findings, words)]
     first, last = min(measured), max(measured)
     best = findings.pretrained(first)[0]
     said = [*_main(findings, words, best, first), *_rivals(findings, words, best, first)]
@@ -25,7 +25,7 @@ def sentences(findings: Findings, words: Words) -> list[str]:
     if last > first:
         said += _at_the_end(findings, words, last)
     said += _others(findings, words, best, first)
-    said.append(_evidence(findings))
+    said.append(_evidence(findings, words))
     if last > first or len(findings.pretrained(first)) > 1:
         said.append(f"The comparison at {words.labels(first)} is the main one; the others are exploratory.")
     return said
@@ -141,14 +141,16 @@ def _others(findings: Findings, words: Words, best: Arm, budget: int) -> list[st
     ]
 
 
-def _evidence(findings: Findings) -> str:
+def _evidence(findings: Findings, words: Words) -> str:
     patients, _ = findings.results.test
     arms = [key for key in findings.results.runs if not key[0].scratch]
     seeds = len({key[2] for key in findings.results.runs})
     runs = len({key[3] for key in arms})
     folds = len({cell.fold for cell in findings.results.cells})
     rests = f"{count(runs, 'pre-training run')} per method and " if arms else ""
-    tested = f"{count(len(np.unique(patients)), 'test patient')} ({count(len(patients), 'image')})"
+    tested = count(len(np.unique(patients)), f"test {words.unit.removesuffix('s')}")
+    if len(np.unique(patients)) != len(patients):
+        tested = f"{tested} ({count(len(patients), 'image')})"
     where = f", in {folds} folds of cross-validation" if folds > 1 else ""
     return f"This rests on {rests}{count(seeds, 'adaptation seed')}, and on {tested}{where}."
 

@@ -119,7 +119,8 @@ def _about_patients(findings: Findings, facts: Mapping[str, Any]) -> Iterator[st
     if findings.smallest < FEWEST:
         yield f"Too few patients: {findings.smallest} test patients in the smallest class; intervals need {FEWEST}."
     elif patients < TINY:
-        yield f"Only {patients} test patients: differences that matter may go unseen."
+        unit = "patients" if facts.get("patients_known", True) else "images"
+        yield f"Only {patients} test {unit}: differences that matter may go unseen."
 
 
 def _about_labels(findings: Findings) -> Iterator[str]:

@@ -45,14 +45,14 @@ def test_nominal_95_percent_cover_about_that(auroc, positives, negatives, spread
     rng = np.random.default_rng(0)
     shifts = np.sqrt(2) * NORMAL.inv_cdf(auroc) + spread * np.random.default_rng(1).standard_normal(100_000)
     truth = stats.norm.cdf(shifts / np.sqrt(2)).mean()
-    found = [interval(simulate(rng, auroc, positives, negatives, 3, spread)[0], 15) for _ in range(250)]
+    found = [interval(simulate(rng, auroc, positives, negatives, 3, spread)[0], 15) for _ in range(200)]
     covered = np.mean([one.low <= truth <= one.high for one in found])
     assert 0.91 <= covered <= 0.99
 
 
 def test_equal_arms_are_rarely_called_different():
     rng = np.random.default_rng(2)
-    p = [difference(*simulate(rng, 0.8, 30, 70, 3, 0.25, arms=2), 30).p for _ in range(250)]
+    p = [difference(*simulate(rng, 0.8, 30, 70, 3, 0.25, arms=2), 30).p for _ in range(200)]
     assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.085
 
 

@@ -120,7 +120,7 @@ def test_temperature_undoes_a_scaling(kind):
 
 @pytest.mark.slow
 def test_large_probe_takes_seconds():
-    x, y, groups = features(5000, 2048, "multilabel", 8)
+    x, y, groups = features(3000, 1024, "multilabel", 8)
     start = time.process_time()
     linear_probe(x, y, groups, "multilabel", 8)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 4

@@ -133,8 +133,11 @@ def test_ambiguous_rows_are_not_guessed(tmp_path):
     with pytest.raises(LabelError, match="match no image, or several") as refused:
         join(catalog, tmp_path, rows([f"{i}.png" for i in range(6)], [0, 1] * 3, header="path,label"))
     assert 'row 1: "0.png": could be any of 2 files, such as a/0.png and b/0.png' in refused.value.do
-    full = [f"{ward}/{i}.png" for ward in "ab" for i in range(6)]
-    assert join(catalog, tmp_path, rows(full, [0, 1] * 6, header="path,label")).table["labelled"].all()
+    expected = {f"{ward}/{i}.png": float(ward == "b") for ward in "ab" for i in range(6)}
+    for before, ending in (("", ".png"), ("hospital/", ".png"), ("D:\\\\", ".jpg"), ("./", "")):
+        full = [before + name.replace(".png", ending) for name in expected]
+        joined = join(catalog, tmp_path, rows(full, expected.values(), header="path,label"))
+        assert by_name(joined) == expected  # their folders tell files of one name apart
 
 
 def test_rows_about_unreadable_images_are_said_apart(tmp_path):

@@ -58,7 +58,7 @@ def plan_intensity(table: pd.DataFrame) -> IntensityPlan:
     eight = (table["dtype"] == "uint8").to_numpy()
     reasons = []
     if eight.any():
-        reasons.append(f"{int(eight.sum()):,} scans are 8-bit and are kept as they are.")
+        reasons.append(f"8-bit scans are kept as they are (there are {int(eight.sum()):,}).")
     if not eight.all():
         reasons.append(_why_percentiles(table.loc[~eight]))
     return IntensityPlan(PERCENTILES, tuple(reasons))
@@ -68,7 +68,7 @@ def _why_percentiles(table: pd.DataFrame) -> str:
     kinds = ", ".join(sorted(set(table["dtype"])))
     low, high = PERCENTILES
     said = (
-        f"{len(table):,} scans have more than 8 bits ({kinds}): each is spread over 8 bits between its {low:g}th and "
+        f"Scans of type {kinds} (there are {len(table):,}) are spread over 8 bits, each between its {low:g}th and "
         f"{high:g}th percentile, so that a few extreme pixels (metal, burnt-in text) do not darken the rest"
     )
     if set(table["modality"]) == {"CT"}:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.budgets import MINIMUM_PER_CLASS, budget_rows, measurable_labels
-from medprior.data.strata import Cohort, Rows, counted, grouped_folds, is_multilabel, label_names, shuffled
+from medprior.data.strata import Cohort, Rows, counted, grouped_folds, is_multilabel, label_names, persons, shuffled
 from medprior.errors import LabelError
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def study_splits(
         LabelError: no labels, one class only, or too few patients of a class, with the counts.
     """
     facts = _Facts.of(catalog)
-    _require_classes(catalog, Cohort.of(catalog, np.flatnonzero(facts.labelled)))
+    _require_classes(catalog, facts.cohort(catalog, np.flatnonzero(facts.labelled)))
     if (facts.labelled & (facts.split == "test")).any():
         splits, warnings = _published(catalog, facts, folds)
     else:
         splits, warnings = _drawn(catalog, facts, folds, repeats, seed, test_fraction)
-    return splits, [*warnings, *_scarce_in_test(catalog, splits)]
+    return splits, [*warnings, *_scarce_in_test(catalog, facts, splits)]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,15 @@ class _Facts:
     def of(cls, catalog: Catalog) -> _Facts:
         table = catalog.table
         return cls(
-            np.unique(catalog.patients(), return_inverse=True)[1],
-            np.unique(table["hash"].to_numpy(dtype=str), return_inverse=True)[1],
+            persons(catalog),
+            np.asarray(table.groupby("hash", sort=False).ngroup(), dtype=np.int64),
             table["split"].to_numpy(dtype=str),
             table["labelled"].to_numpy(dtype=bool),
         )
+
+    def cohort(self, catalog: Catalog, rows: Rows) -> Cohort:
+        """The patients of some rows."""
+        return Cohort.of(catalog, rows, self.person)
 
     def divide(self, test: Rows, *, given: bool = False, fold: int = 0, repeat: int = 0) -> tuple[Split, int]:
         """The split with these test rows, and how many images were left out because a tested patient has the same.
@@ -119,7 +123,7 @@ def _shared(keys: Rows, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _published(catalog: Catalog, facts: _Facts, folds: int | None) -> tuple[list[Split], list[str]]:
     split, twins = facts.divide(np.flatnonzero(facts.labelled & (facts.split == "test")), given=True)
-    test = Cohort.of(catalog, split.test)
+    test = facts.cohort(catalog, split.test)
     if not _has_two(test):
         raise LabelError(
             f"the published test set has one class only ({counted(catalog, test.counts)})", do="Mend the column split"
@@ -133,7 +137,7 @@ def _drawn(
 ) -> tuple[list[Split], list[str]]:
     """Test sets drawn from the labelled rows that no published split claims."""
     claimed = np.isin(facts.split, ("val", "test"))
-    cohort = Cohort.of(catalog, np.flatnonzero(facts.labelled & ~_shared(facts.person, claimed)))
+    cohort = facts.cohort(catalog, np.flatnonzero(facts.labelled & ~_shared(facts.person, claimed)))
     warnings = (
         ["The published split has no labelled test images: a test set is drawn from the rest."] if claimed.any() else []
     )
@@ -192,9 +196,9 @@ def _has_two(cohort: Cohort) -> bool:
     return bool((cohort.present.any(axis=0) & cohort.absent.any(axis=0)).any())
 
 
-def _scarce_in_test(catalog: Catalog, splits: Sequence[Split]) -> list[str]:
+def _scarce_in_test(catalog: Catalog, facts: _Facts, splits: Sequence[Split]) -> list[str]:
     """A warning that names what no test set can measure well."""
-    least = np.min([Cohort.of(catalog, split.test).both for split in splits], axis=0)
+    least = np.min([facts.cohort(catalog, split.test).both for split in splits], axis=0)
     few = [
         f"{name} ({n})" for name, n in zip(label_names(catalog), least.tolist(), strict=True) if n < MINIMUM_PER_CLASS
     ]

@@ -38,20 +38,23 @@ class Cohort:
     absent: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, catalog: Catalog, rows: Rows) -> Cohort:
+    def of(cls, catalog: Catalog, rows: Rows, person: Rows | None = None) -> Cohort:
         """The patients of `rows`; rows without any label are left out.
+
+        Args:
+            person: `persons(catalog)`, where it is known already.
 
         Raises:
             LabelError: the catalog has no labels.
         """
-        indicators = _indicators(catalog)
-        chosen = np.unique(rows)
-        chosen = chosen[~np.isnan(indicators[chosen]).all(axis=1)]
-        names, owner = np.unique(catalog.patients()[chosen], return_inverse=True)
-        positive = _sums(indicators[chosen] == 1, owner, len(names))
-        negative = _sums(indicators[chosen] == 0, owner, len(names))
+        rows = np.unique(rows)
+        has, lacks = _flags(catalog, rows)
+        known = (has | lacks).any(axis=1)
+        of_row = persons(catalog) if person is None else person
+        names, owner = np.unique(of_row[rows[known]], return_inverse=True)
+        positive, negative = _sums(has[known], owner, len(names)), _sums(lacks[known], owner, len(names))
         stratum = _rarest(positive) if is_multilabel(catalog) else _majority(positive)
-        return cls(chosen, owner, stratum, positive > 0, negative > 0)
+        return cls(rows[known], owner, stratum, positive > 0, negative > 0)
 
     def __len__(self) -> int:
         return len(self.stratum)
@@ -88,13 +91,18 @@ def counted(catalog: Catalog, counts: Rows) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in zip(label_names(catalog), counts.tolist(), strict=True))
 
 
-def _indicators(catalog: Catalog) -> NDArray[np.float64]:
-    """(N, K) one for the class or label, zero for another, NaN where unknown."""
-    targets = catalog.targets()
+def persons(catalog: Catalog) -> Rows:
+    """(N,) the patient of every row as a number, in the order of their names."""
+    return np.asarray(np.unique(catalog.patients(), return_inverse=True)[1])
+
+
+def _flags(catalog: Catalog, rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n, K) whether each row has the class or label, and whether it is known to lack it."""
+    targets = catalog.targets()[rows]
     if targets.ndim == 2:
-        return targets
-    one = targets[:, None] == np.arange(len(label_names(catalog)))
-    return np.where(np.isnan(targets)[:, None], np.nan, one)
+        return targets == 1, targets == 0
+    has = targets[:, None] == np.arange(len(label_names(catalog)))
+    return has, ~has & ~np.isnan(targets)[:, None]
 
 
 def _sums(flags: NDArray[np.bool_], owner: Rows, count: int) -> Rows:

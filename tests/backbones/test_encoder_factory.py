@@ -1,6 +1,6 @@
 import pytest
 
-from medprior.backbones.factory import create_encoder, default_backbone, encoder_kind
+from medprior.backbones.factory import check_fit, create_encoder
 from medprior.errors import SettingsError
 
 
@@ -40,20 +40,23 @@ def test_a_constant_channel_does_not_divide_by_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [("resnet50", "cnn"), ("convnext_tiny", "cnn"), ("efficientnet_b0", "cnn"), ("vit_tiny_patch8", "vit"),
-     ("vit_small_patch14_dinov2", "vit"), ("swin_tiny", "other"), ("eva02_tiny_patch14_224", "other")],
+    ("name", "size", "kind"),
+    [("resnet18", 32, "cnn"), ("convnext_atto", 32, "cnn"), ("efficientnet_b0", 32, "cnn"), ("vit_tiny_patch8", 32, "vit"),
+     ("vit_small_patch14_dinov2", 28, "vit"), ("swin_tiny", 32, "other"), ("eva02_tiny_patch14_224", 28, "other")],
 )  # fmt: skip
-def test_kinds(name: str, kind: str) -> None:
-    assert encoder_kind(name) == kind
+def test_kinds(name: str, size: int, kind: str) -> None:
+    encoder = create_encoder(name, size=size)
+    assert encoder.kind == kind and encoder.is_vit == (kind == "vit")
 
 
-def test_a_method_gets_the_encoder_asked_for_or_the_smallest_that_fits() -> None:
-    assert default_backbone("any") == "resnet18"
-    assert default_backbone("vit", size=64) == "vit_tiny_patch8"
-    assert default_backbone("vit", size=224) == default_backbone("any", None, 3) == "vit_tiny"
-    assert default_backbone("vit", "vit_small") == "vit_small"
-    with pytest.raises(SettingsError, match=r"plain vision transformer, and swin_tiny is none(.|\n)*vit_tiny"):
-        default_backbone("vit", "swin_tiny")
-    with pytest.raises(SettingsError, match=r"convolutional encoder, and vit_tiny is none(.|\n)*resnet18"):
-        default_backbone("cnn", "vit_tiny")
+def test_encoders_that_a_method_cannot_use_are_refused_with_some_that_it_can() -> None:
+    check_fit("any", "swin_tiny", "other", "simclr")
+    check_fit("vit", "vit_small", "vit", "mae")
+    with pytest.raises(
+        SettingsError, match=r"mae needs a plain vision transformer, and swin_tiny is none(.|\n)*vit_tiny"
+    ):
+        check_fit("vit", "swin_tiny", "other", "mae")
+    with pytest.raises(
+        SettingsError, match=r"spark needs a convolutional encoder, and vit_tiny is none(.|\n)*resnet18"
+    ):
+        check_fit("cnn", "vit_tiny", "vit", "spark")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import timm
 import torch
 
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
-from medprior.backbones.timm2d import TimmEncoder, kind_of
+from medprior.backbones.timm2d import TimmEncoder
 from medprior.backbones.vit import VisionTransformer
 from medprior.backbones.weights import load_weights
 from medprior.errors import SettingsError, nearest
@@ -29,6 +29,7 @@ _FRIENDLY = {
 }
 _VIT = re.compile(r"vit_(tiny|small|base|large)(?:_patch(\d+))?")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_UNKNOWN = {"mean": (0.5,), "std": (0.25,)}
 _PUBLISHED = ("imagenet", "timm")
 
 
@@ -69,7 +70,7 @@ def create_encoder(
         )
     with seeded(seed):
         network = _network(spec, published)
-        statistics = _statistics(mean, std, in_channels, network if published else None)
+        statistics = _statistics(mean, std, in_channels, network.pretrained_cfg if published else _UNKNOWN)
         encoder = _wrap(spec, network, statistics)
         if isinstance(encoder, VisionTransformer) and not published:
             encoder.fix_positions()
@@ -77,23 +78,6 @@ def create_encoder(
         encoder.loaded = load_weights(encoder, local)
         _set_statistics(encoder, mean, std)
     return encoder
-
-
-def default_backbone(needs: str, asked: str | None = None, spatial_dims: int = 2, size: int = 64) -> str:
-    """The encoder a method gets: the one that was asked for, or the smallest that fits.
-
-    Args:
-        needs: "any", "cnn" or "vit", as `Method.needs` says.
-
-    Raises:
-        SettingsError: the one asked for is unknown, or does not fit; the message names some that do.
-    """
-    if asked is not None:
-        check_fit(needs, asked, encoder_kind(asked), "this method")
-        return asked
-    if needs == "vit" or (needs == "any" and spatial_dims == 3):
-        return "vit_tiny_patch8" if spatial_dims == 2 and size < 128 else "vit_tiny"
-    return "resnet18"
 
 
 def check_fit(needs: str, name: str, kind: Kind, method: str) -> None:
@@ -105,16 +89,6 @@ def check_fit(needs: str, name: str, kind: Kind, method: str) -> None:
     raise SettingsError(
         f"{method} needs {wanted}, and {name} is none", where="pretrain.backbone", do=f"For instance: {fitting}"
     )
-
-
-def encoder_kind(name: str) -> Kind:
-    """What sort of encoder `name` is, without its weights being made."""
-    if _VIT.fullmatch(name):
-        return "vit"
-    _check(EncoderSpec(name, 1, 2, 64))
-    with torch.device("meta"):
-        network = timm.create_model(timm_name(name)[0], num_classes=0)
-    return "vit" if _is_plain_vit(network) else kind_of(network)
 
 
 @contextmanager
@@ -183,9 +157,8 @@ def _published(weights: str) -> dict[str, Any]:
     if weights.startswith("hf-hub:"):
         source = {"hf_hub_id": weights.removeprefix("hf-hub:"), "hf_hub_filename": None, "url": "", "file": ""}
         return {"pretrained": True, "pretrained_cfg_overlay": source}
-    return {"pretrained": True} | (
-        {} if weights in _PUBLISHED else {"pretrained_cfg": weights.partition(".")[2] or weights}
-    )
+    tag = {} if weights in _PUBLISHED else {"pretrained_cfg": weights.partition(".")[2] or weights}
+    return {"pretrained": True, **tag}
 
 
 def _wrap(spec: EncoderSpec, network: Any, statistics: Statistics) -> Encoder:
@@ -224,18 +197,16 @@ def _is_plain_vit(network: Any) -> bool:
     return type(network) is Timm and type(network.patch_embed) is PatchEmbed and network.pos_embed is not None
 
 
-def _statistics(mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, network: Any) -> Statistics:
-    defaults = (0.5,) * channels, (0.25,) * channels
-    if network is not None:
-        defaults = tuple(_over_channels(network.pretrained_cfg[name], channels) for name in ("mean", "std"))  # type: ignore[assignment]
-    chosen = [
-        default if given is None else tuple(map(float, given))
-        for given, default in zip((mean, std), defaults, strict=True)
-    ]
-    for name, values in zip(("mean", "std"), chosen, strict=True):
+def _statistics(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, defaults: Mapping[str, Sequence[float]]
+) -> Statistics:
+    chosen = {}
+    for name, given in (("mean", mean), ("std", std)):
+        values = _over_channels(defaults[name], channels) if given is None else tuple(map(float, given))
         if len(values) != channels:
             raise SettingsError(f"{name} holds {len(values)} values for {channels} channels")
-    return Statistics(*chosen)
+        chosen[name] = values
+    return Statistics(**chosen)
 
 
 def _over_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medprior.backbones.vit import VisionTransformer
+from medprior.errors import SettingsError
 from medprior.methods.heads import TokenDecoder
 from medprior.methods.method import Batch, DataFacts, Losses, Method, MethodConfig
 from medprior.objectives.reconstruction import Standardised, patch_loss, patchify, standardise_patches, unpatchify
@@ -39,6 +42,12 @@ class MAE(Method):
         decoder_heads: int = Field(16, ge=1)
         floor: float = Field(1e-3, gt=0)
 
+        @model_validator(mode="after")
+        def _heads_share_the_width(self) -> Self:
+            if self.decoder_width % self.decoder_heads:
+                raise ValueError(f"decoder_heads must divide decoder_width: {self.decoder_heads}, {self.decoder_width}")
+            return self
+
     config: Config
 
     def views(self, base: ViewRecipe) -> ViewPlan:
@@ -46,6 +55,12 @@ class MAE(Method):
 
     def build(self, facts: DataFacts) -> None:
         encoder, config = self.encoder, self.config
+        if math.prod(encoder.tokens_grid) < 2:
+            raise SettingsError(
+                f"views of {facts.size} pixels are a single patch of {encoder.patch}: nothing is left to hide",
+                where="data.size",
+                do="Use larger views or an encoder with smaller patches, such as vit_tiny_patch8",
+            )
         encoder.positions.requires_grad_(False)
         self.decoder = TokenDecoder(
             encoder.embed_dim,
@@ -81,7 +96,8 @@ class MAE(Method):
         """
         (view,) = views
         keep, hidden = self.mask(batch)
-        everything = torch.cat([keep, hidden], dim=1).sort(dim=1).values
+        cells = keep.shape[1] + hidden.shape[1]
+        everything = torch.arange(cells, device=keep.device).expand(len(keep), -1)
         predicted = self._restore(view, keep, wanted=everything)
         target, _ = self._target(view, everything)
         patches = patchify(view.pixels, self.encoder.patch)

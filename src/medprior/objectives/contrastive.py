@@ -27,7 +27,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """
     with torch.autocast(first.device.type, enabled=False):  # τ magnifies what bf16 rounds off
         mine = [F.normalize(_full(view), dim=1) for view in (first, second)]
-        everyone = torch.cat([gather(view) for view in mine])
+        everyone = torch.cat(gather(torch.stack(mine, dim=1)).unbind(1))
         similarity = torch.cat(mine) @ everyone.T / temperature
         count, joined = len(first), len(everyone) // 2
         own = torch.arange(count, device=first.device) + rank() * count

@@ -21,7 +21,7 @@ from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, plan_lines, write_problems
-from medprior.training.device import pick_device
+from medprior.training.device import pick_device, use_threads
 from medprior.training.interrupt import Stop, check, never
 
 DEFAULT_METHODS = ("simclr",)
@@ -58,7 +58,7 @@ def run_study(
     device = pick_device(settings.study.device)
     make_folder(out)
     record = Record.open(out, scans, labels, settings)
-    _use_threads(settings)
+    use_threads(settings.study.threads)
     catalog = read_catalog(scans, labels, settings, out, progress)
     record.same_data(catalog.fingerprint())
     write_problems(catalog, out)
@@ -191,11 +191,3 @@ def _write(out: Path, results: StudyResults, verdict: dict[str, Any]) -> None:
         text = results.table().to_csv(index=False, float_format="%.6f")
     write_text(out / "results.csv", text)
     write_json(out / "verdict.json", verdict)
-
-
-def _use_threads(settings: Settings) -> None:
-    import os
-
-    import torch
-
-    torch.set_num_threads(settings.study.threads or os.cpu_count() or 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -41,3 +42,12 @@ def layout(device: torch.device, spatial_dims: int, is_cnn: bool) -> torch.memor
     if device.type != "cuda" or not is_cnn:
         return torch.contiguous_format
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+def use_threads(count: int | None) -> None:
+    """Compute on `count` CPU threads, all cores when None; numbers too small to matter become zero, as on a GPU.
+
+    Denormal numbers, which Adam's running averages decay into, can slow a CPU down many times.
+    """
+    torch.set_num_threads(count or os.cpu_count() or 1)
+    torch.set_flush_denormal(True)

@@ -30,6 +30,7 @@ from medprior.data.phantom.shapes import Column, Ellipsoid, Point, Shape, at, co
 from medprior.data.phantom.vessels import Drops, grow
 
 LESION_RADIUS = (8.0, 16.0)  # mm; graded on scratch training, see benchmarks/phantom
+DIRECTIONS = np.array([d / max(np.linalg.norm(d), 1) for d in (np.array(i) - 1 for i in np.ndindex(3, 3, 3))])
 LESION_SHARE, EFFUSION_SHARE, CARDIOMEGALY_SHARE = 0.5, 0.2, 0.15
 
 
@@ -174,7 +175,7 @@ def _lesion(rng: Generator, lungs: dict[str, Column], solid: list[Shape], build:
     side = "right" if rng.random() < 0.5 else "left"
     while True:
         centre = _draw_inside(rng, lungs[side])
-        around = centre + np.concatenate([np.zeros((1, 3)), np.diag(radii), -np.diag(radii)])
+        around = centre + radius * DIRECTIONS
         if contains(lungs[side], around).all() and not any(contains(shape, around).any() for shape in solid):
             break
     zone = ("upper", "mid", "lower")[min(int(3 * centre[0] / build.lung_height), 2)]

@@ -1,7 +1,7 @@
 """Solid shapes seen by parallel rays.
 
 The frame of the anatomy is (z, y, x) in mm: z down, y towards the back, x towards the patient's left, so that (z, x) is
-the usual view of a frontal chest X-ray. Rays run along y. Every shape is convex along y: it answers a ray (z, x) with one
+the view of a frontal chest X-ray. Rays run along y. Every shape is convex along y: it answers a ray (z, x) with one
 span [low, high] of y, empty where low >= high. A CT voxel takes the exact share of a span that lies in it; an X-ray is
 the sum of such voxels along the ray. So both show one anatomy by construction.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,14 +20,12 @@ def fitted_shape(shape: Sequence[int], size: int, spacing: Sequence[float] | Non
     Aspect is kept in millimetres where the spacing (mm per axis) is known, else in pixels. The finest axis is never
     enlarged: a small scan stays as it is, and views enlarge it in their one resample.
     """
-    steps = (
-        np.ones(len(shape)) if spacing is None or not _usable(spacing, len(shape)) else np.array(spacing, np.float64)
-    )
-    if np.ptp(steps) <= _ISOTROPIC * steps.min():
-        steps[:] = 1
-    extent = steps * shape
-    step = max(extent.max() / size, steps.min())
-    return tuple(int(n) for n in np.clip(np.floor(extent / step + 0.5), 1, size))
+    steps = list(spacing) if spacing is not None and _usable(spacing, len(shape)) else [1.0] * len(shape)
+    if max(steps) - min(steps) <= _ISOTROPIC * min(steps):
+        steps = [1.0] * len(shape)
+    extents = [n * step for n, step in zip(shape, steps, strict=True)]
+    pixel = max(max(extents) / size, min(steps))
+    return tuple(min(size, max(1, math.floor(extent / pixel + 0.5))) for extent in extents)
 
 
 def placed_at(shape: Sequence[int], size: int) -> tuple[int, ...]:
@@ -94,4 +93,4 @@ def _tents(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.float
 
 
 def _usable(spacing: Sequence[float], dims: int) -> bool:
-    return len(spacing) == dims and all(np.isfinite(step) and step > 0 for step in spacing)
+    return len(spacing) == dims and all(math.isfinite(step) and step > 0 for step in spacing)

@@ -41,8 +41,9 @@ def test_a_constant_channel_does_not_divide_by_zero() -> None:
 
 @pytest.mark.parametrize(
     ("name", "size", "kind"),
-    [("resnet18", 32, "cnn"), ("convnext_atto", 32, "cnn"), ("efficientnet_b0", 32, "cnn"), ("vit_tiny_patch8", 32, "vit"),
-     ("vit_small_patch14_dinov2", 28, "vit"), ("swin_tiny", 32, "other"), ("eva02_tiny_patch14_224", 28, "other")],
+    [("resnet18", 32, "cnn"), ("convnext_atto", 32, "cnn"), ("efficientnet_b0", 32, "cnn"),
+     ("vit_tiny_patch8", 32, "vit"), ("vit_small_patch14_dinov2", 28, "vit"),
+     ("swin_tiny", 32, "other"), ("eva02_tiny_patch14_224", 28, "other")],
 )  # fmt: skip
 def test_kinds(name: str, size: int, kind: str) -> None:
     encoder = create_encoder(name, size=size)

@@ -15,7 +15,6 @@ CASES = [
     ("convnext_tiny", 2, 2, 32),
     ("efficientnet_b0", 1, 2, 64),
     ("densenet121", 3, 2, 32),
-    ("swin_tiny", 1, 2, 64),
     ("swin_tiny", 3, 2, 48),
     ("eva02_tiny_patch14_224", 1, 2, 56),
     ("vit_tiny", 1, 2, 64),
@@ -68,18 +67,18 @@ def test_layers_hold_every_parameter_once_from_input_to_output(case: tuple[Encod
     assert first in groups[0], "the input convolution belongs to the first layer"
 
 
-def test_the_statistics_of_the_data_are_inside(case: tuple[Encoder, torch.Tensor]) -> None:
-    encoder, x = case
-    channels = x.shape[1]
-    other = create_encoder(**encoder.spec, mean=[0.2] * channels, std=[0.1] * channels, seed=0).eval()
+@pytest.mark.parametrize(("name", "dims", "size"), [("convnext_atto", 2, 32), ("vit_tiny", 2, 32), ("vit_tiny", 3, 32)])
+def test_the_statistics_of_the_data_are_inside(name: str, dims: int, size: int) -> None:
+    encoder = create_encoder(name, 2, dims, size, seed=0)
+    other = create_encoder(name, 2, dims, size, mean=[0.2, 0.2], std=[0.1, 0.1], seed=0).eval()
+    x = torch.rand(2, 2, *[size] * dims)
     shifted = (x - 0.5) / 0.25 * 0.1 + 0.2  # the same images for eyes set to 0.2 and 0.1
     for a, b in zip(encoder.eval()(x), other(shifted), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["vit_base", "resnet50"])
-def test_large_encoders_run_once(name: str) -> None:
-    encoder = create_encoder(name, 1, 2, 32, seed=0).eval()
+def test_a_large_encoder_runs_once() -> None:
+    encoder = create_encoder("vit_base", 1, 2, 32, seed=0).eval()
     with torch.inference_mode():
         pooled = encoder.pool(encoder(torch.rand(1, 1, 32, 32)))
     assert pooled.shape == (1, encoder.embed_dim) and torch.isfinite(pooled).all()

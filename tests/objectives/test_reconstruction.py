@@ -87,4 +87,4 @@ def test_nothing_valid_costs_nothing() -> None:
     prediction = torch.randn(1, 2, 3, requires_grad=True)
     loss = patch_loss(prediction, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3, dtype=torch.bool))
     loss.backward()
-    assert float(loss) == 0 and prediction.grad is not None and torch.all(prediction.grad == 0)
+    assert loss.item() == 0 and prediction.grad is not None and torch.all(prediction.grad == 0)

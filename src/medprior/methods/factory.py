@@ -73,6 +73,6 @@ def make_config(name: str, preset: str = "small", overrides: Mapping[str, Any] |
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join([name, *map(str, first["loc"])])
-        raise SettingsError(
-            f"wrong value {first['input']!r}: {first['msg'].lower()}", where=f"setting {where}"
-        ) from None
+        given = f" {first['input']!r}" if first["loc"] else "s"
+        said = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"wrong value{given}: {said[0].lower()}{said[1:]}", where=f"setting {where}") from None

@@ -43,7 +43,15 @@ def build(folder: Path, images: int):
 
 def make_method(store: PixelStore, count: int):
     encoder = create_encoder("resnet18", in_channels=store.channels, size=64, mean=store.mean, std=store.std, seed=0)
-    facts = DataFacts(count=count, channels=store.channels, spatial_dims=2, size=64, mean=tuple(store.mean), std=tuple(store.std), labels=())
+    facts = DataFacts(
+        count=count,
+        channels=store.channels,
+        spatial_dims=2,
+        size=64,
+        mean=tuple(store.mean),
+        std=tuple(store.std),
+        labels=(),
+    )
     return create_method("simclr", encoder, preset="small", overrides=None, facts=facts)
 
 
@@ -101,13 +109,17 @@ def main() -> None:
             ours = medprior_rate(catalog, store, options.batch, options.steps, folder / f"run-{number}")
             bare = bare_rate(catalog, store, options.batch, options.steps)
             pairs.append({"medprior": ours, "bare": bare, "ratio": ours / bare})
-            print(f"round {number + 1}: medprior {ours:.1f} pairs/s, bare {bare:.1f}, ratio {ours / bare:.3f}", flush=True)
+            print(
+                f"round {number + 1}: medprior {ours:.1f} pairs/s, bare {bare:.1f}, ratio {ours / bare:.3f}", flush=True
+            )
     ratio = statistics.median(p["ratio"] for p in pairs)
     print(f"median ratio {ratio:.3f}")
     if options.out:
         facts = {"torch": torch.__version__, "python": platform.python_version(), "threads": torch.get_num_threads()}
         asked = {k: v for k, v in vars(options).items() if k != "out"}
-        options.out.write_text(json.dumps({**asked, **facts, "rounds_measured": pairs, "median_ratio": ratio}, indent=2) + "\n")
+        options.out.write_text(
+            json.dumps({**asked, **facts, "rounds_measured": pairs, "median_ratio": ratio}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class StudySettings(Section):
     minutes: float | None = Field(None, gt=0, description="time for the whole study; 30 when absent")
     test_fraction: float = Field(0.25, gt=0, lt=1)
     folds: int | None = Field(None, ge=2, description="cross-validation folds under 200 labelled patients")
+    repeats: int = Field(2, ge=1, description="repetitions of the cross-validation, each with folds of its own")
     free_validation: bool = Field(False, description="use a given validation split beyond the budget")
     threads: int | None = Field(None, ge=1, description="CPU threads of every training; all cores when absent")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1")

@@ -17,7 +17,7 @@ from medprior.study.study import Outcome, run_study
 
 SMALL = [
     "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.steps=6", "pretrain.batch_size=8", "adapt.steps=4",
-    "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.threads=1", "mae.decoder_width=32",
+    "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.repeats=1", "study.threads=1", "mae.decoder_width=32",
     "pretrain.backbone=vit_tiny", "mae.decoder_depth=1", "pretrain.checkpoint_seconds=0",
 ]  # fmt: skip
 
@@ -33,7 +33,16 @@ def outcome(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_the_verdict_has_every_arm_at_every_budget(outcome: Outcome) -> None:
     verdict = json.loads((outcome.out / "verdict.json").read_text())
-    assert set(verdict) == {"schema", "metric", "unit", "test_patients", "arms", "labels_saved", "sentences", "warnings"}
+    assert set(verdict) == {
+        "schema",
+        "metric",
+        "unit",
+        "test_patients",
+        "arms",
+        "labels_saved",
+        "sentences",
+        "warnings",
+    }
     arms = {(a["arm"], a["adaptation"], a["budget"]) for a in verdict["arms"]}
     kinds = [("scratch", "scratch"), ("scratch", "scratch-2x"), ("mae", "probe"), ("mae", "fine-tune")]
     assert arms == {(*kind, budget) for kind in kinds for budget in outcome.grid.budgets}

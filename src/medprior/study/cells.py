@@ -132,7 +132,7 @@ def start_encoder(bench: Bench, cell: Cell, seed: int) -> Encoder:
     """What a cell starts from: its pre-trained encoder, or random weights."""
     if cell.pretraining is not None:
         return encoder_of(bench.out / cell.pretraining.folder, bench.store)
-    return make_encoder(bench.ground, bench.store, bench.settings, cell.backbone, seed)
+    return make_encoder(bench.ground, bench.store, cell.backbone, fold=cell.fold, seed=seed)
 
 
 def choose_rate(

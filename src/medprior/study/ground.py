@@ -55,6 +55,10 @@ class Ground:
         """The patient (or image, where patients are unknown) of every catalog row."""
         return self.catalog.patients()
 
+    def moments(self, fold: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each channel over the scans an encoder of `fold` may see."""
+        return self.store.moments(self.usable(self.splits[fold].pretrain))
+
     def budget(self, size: int, seed: int, fold: int) -> NDArray[np.int64]:
         """Catalog rows of a budget of `size` patients."""
         found, _ = budget_rows(self.catalog, self.splits[fold].pool, self.budgets, seed=self.seed * 1000 + seed)
@@ -101,7 +105,7 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         raise LabelError("no labels were given", do="Add --labels FILE.csv with a column path and a column label")
     study = settings.study
     splits, warnings = study_splits(
-        catalog, folds=study.folds, repeats=1, seed=study.seed, test_fraction=study.test_fraction
+        catalog, folds=study.folds, repeats=study.repeats, seed=study.seed, test_fraction=study.test_fraction
     )
     task = Classification(catalog.labels.kind, tuple(catalog.labels.names))
     labels, left_out = _measured(catalog, splits, task)

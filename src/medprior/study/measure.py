@@ -44,7 +44,7 @@ def measure_rates(
 def _adaptation(
     ground: Ground, store: ResidentStore, backbone: str, rows: np.ndarray, settings: Settings
 ) -> tuple[float, float]:
-    encoder = make_encoder(ground, store, settings, backbone, seed=0)
+    encoder = make_encoder(ground, store, backbone, fold=0, seed=0)
     labelled = Labelled(rows, ground.targets[rows])
     marks: list[float] = []
 

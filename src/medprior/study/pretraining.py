@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.main import IncEx
 
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder
@@ -27,6 +28,9 @@ from medprior.training.loop import PretrainPlan, Trainer, pretrain
 from medprior.training.optim import OptimizerPlan, scaled_lr
 from medprior.training.run import Run
 
+UNTOLD: IncEx = {"pretrain": {"methods", "seeds", "checkpoint_seconds"}}
+"""Settings of a study that one pre-training run does not depend on."""
+
 
 def seed_of(*parts: object) -> int:
     """A stable 31-bit seed from names and numbers: neighbours in a grid share no random stream."""
@@ -43,15 +47,16 @@ def suitable_backbone(method: str, asked: str | None, spatial_dims: int) -> str:
     return asked or ("vit_tiny" if kind.needs == "vit" or spatial_dims == 3 else "resnet18")
 
 
-def make_encoder(ground: Ground, store: ResidentStore, settings: Settings, backbone: str, seed: int) -> Encoder:
-    """A fresh encoder on the store's device, standardised by the store's statistics."""
+def make_encoder(ground: Ground, store: ResidentStore, backbone: str, *, fold: int, seed: int) -> Encoder:
+    """A fresh encoder on the store's device, standardised by the scans it may see."""
+    mean, std = ground.moments(fold)
     encoder = create_encoder(
         backbone,
         in_channels=ground.store.channels,
         spatial_dims=ground.store.spatial_dims,
         size=ground.base.size,
-        mean=ground.store.mean,
-        std=ground.store.std,
+        mean=mean,
+        std=std,
         seed=seed,
     )
     return encoder.to(store.device)
@@ -84,17 +89,18 @@ def make_trainer(
     preset = training_preset(settings, method)
     batch = min(preset.batch_size, len(rows))
     start = seed_of(settings.study.seed, "pretrain", method, backbone, fold, seed)
-    given = settings.pretrain.weights
-    encoder = (
-        _given(ground, store, settings, backbone) if given else make_encoder(ground, store, settings, backbone, start)
-    )
+    if settings.pretrain.weights:
+        encoder = _given(ground, store, settings.pretrain.weights, backbone, fold)
+    else:
+        encoder = make_encoder(ground, store, backbone, fold=fold, seed=start)
+    mean, std = ground.moments(fold)
     facts = DataFacts(
         count=len(rows),
         channels=ground.store.channels,
         spatial_dims=ground.store.spatial_dims,
         size=ground.base.size,
-        mean=tuple(ground.store.mean),
-        std=tuple(ground.store.std),
+        mean=mean,
+        std=std,
         labels=ground.task.names,
     )
     built = create_method(
@@ -133,11 +139,17 @@ def run_pretraining(
         "seed": which.seed,
         "steps": steps,
     }
-    run = Run.open(folder, {**config, "settings": settings.model_dump(mode="json", include={"pretrain", "method"})})
+    run = Run.open(
+        folder,
+        {
+            **config,
+            "settings": settings.model_dump(mode="json", include={"pretrain": True, "method": True}, exclude=UNTOLD),
+        },
+    )
     if run.finished:
         return folder
     if which.method == GIVEN:
-        encoder = _given(ground, store, settings, which.backbone)
+        encoder = _given(ground, store, settings.pretrain.weights or "", which.backbone, which.fold)
         save_encoder(encoder, folder)
         _save_features(ground, store, encoder, folder, progress)
         run.finish({"steps": 0, "seconds": 0.0, "weights": str(settings.pretrain.weights)})
@@ -153,18 +165,16 @@ def run_pretraining(
     return folder
 
 
-def _given(ground: Ground, store: ResidentStore, settings: Settings, backbone: str) -> Encoder:
-    """The encoder that `pretrain.weights` names: a run's folder, a weights file, a timm or Hugging Face name."""
-    place = Path(settings.pretrain.weights or "")
-    if (place / "encoder.json").exists():
-        return load_encoder(place).to(store.device)
-    encoder = create_encoder(
-        backbone,
-        in_channels=ground.store.channels,
-        spatial_dims=ground.store.spatial_dims,
-        size=ground.base.size,
-        weights=settings.pretrain.weights,
-    )
+def _given(ground: Ground, store: ResidentStore, weights: str, backbone: str, fold: int) -> Encoder:
+    """The encoder that `weights` names: a run's folder as it is, a weights file, a timm or Hugging Face name.
+
+    A file without statistics of its own gets those of the scans; published weights keep theirs.
+    """
+    if (Path(weights) / "encoder.json").exists():
+        return load_encoder(weights).to(store.device)
+    mean, std = ground.moments(fold) if Path(weights).exists() else (None, None)
+    channels, dims = ground.store.channels, ground.store.spatial_dims
+    encoder = create_encoder(backbone, channels, dims, ground.base.size, weights=weights, mean=mean, std=std)
     return encoder.to(store.device)
 
 

@@ -62,7 +62,9 @@ def _split_kind(ground: Ground) -> str:
         return "the given one"
     if len(ground.splits) == 1:
         return "hold-out by patient"
-    return f"cross-validation by patient in {len(ground.splits)} folds"
+    repeats = 1 + max(split.repeat for split in ground.splits)
+    times = f", {repeats} times" if repeats > 1 else ""
+    return f"{len(ground.splits) // repeats}-fold cross-validation by patient{times}"
 
 
 def plan_lines(ground: Ground, grid: Grid, schedule: Schedule, settings: Settings) -> list[str]:

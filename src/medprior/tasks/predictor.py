@@ -42,8 +42,8 @@ class Familiarity:
     def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(N,) distances of features (N, D)."""
         off = features.astype(np.float64) - self.mean
-        squared: NDArray[np.float64] = np.einsum("nd,de,ne->n", off, self.precision, off)
-        return np.sqrt(squared.clip(min=0))
+        squared = np.einsum("nd,de,ne->n", off, self.precision, off)
+        return np.asarray(np.sqrt(np.maximum(squared, 0)))
 
 
 def learn_familiarity(features: NDArray[np.float32], seed: int = 0) -> Familiarity:

@@ -7,6 +7,7 @@ and however many processes share it. Counter-based generators: Salmon et al., SC
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -22,7 +23,7 @@ class Key:
     Attributes:
         seed: of the run, a whole number from 0, below 2^63.
         step: optimisation step, an int or a () int64 tensor.
-        rows: (B,) int64 catalog rows.
+        rows: (B,) int64 catalog rows, below 2^32.
         view: position of the view in the plan.
         state: (2, B) int64, two words hashed from these. One word of 32 bits would let the noise fields of two rows
             overlap now and then.
@@ -35,11 +36,10 @@ class Key:
     state: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        lane = torch.arange(1, 3, device=self.rows.device).unsqueeze(1) * 0x1E3779B9
-        state = _mix((self.rows & WORD) ^ lane)
-        for word in (self.rows >> 32, self.seed & WORD, self.seed >> 32, self.step, self.view):
-            state = _mix((state + word) & WORD)
-        object.__setattr__(self, "state", state)
+        salt = _fold((self.seed & WORD, self.seed >> 32, self.view))
+        lane = torch.arange(2, device=self.rows.device).unsqueeze(1) * 0x1E3779B9
+        state = _mix((self.rows + salt + lane) & WORD)
+        object.__setattr__(self, "state", _mix((state + self.step) & WORD))
 
 
 def uniform(key: Key, name: str, shape: tuple[int, ...] = ()) -> Tensor:
@@ -69,7 +69,7 @@ def normal(key: Key, name: str, shape: tuple[int, ...] = ()) -> Tensor:
 
 def _bits(key: Key, name: str, count: int) -> Tensor:
     """(B, count) int64 in [0, 2^32)."""
-    first, second = _mix((key.state + _code(name)) & WORD).unsqueeze(-1)
+    first, second = _mix((key.state + _fold(name.encode())) & WORD).unsqueeze(-1)
     counter = torch.arange(count, device=key.rows.device)
     return _mix(_mix((first + counter) & WORD) ^ second)
 
@@ -85,11 +85,13 @@ def _mix(word: Tensor) -> Tensor:
     return word ^ (word >> 15)
 
 
-def _code(name: str) -> int:
-    """32-bit FNV-1a of a name: Python's own hash differs from run to run."""
+def _fold(words: Iterable[int]) -> int:
+    """One 32-bit word from several, the same in every process: FNV-1a, each step mixed as above."""
     code = 0x811C9DC5
-    for byte in name.encode():
-        code = ((code ^ byte) * 0x01000193) & WORD
+    for word in words:
+        code = ((code ^ word) * 0x01000193) & WORD
+        code = ((code ^ (code >> 16)) * 0x21F0AAAD) & WORD
+        code ^= code >> 15
     return code
 
 

@@ -1,6 +1,6 @@
 """A generated cohort for demos and tests: one 3D anatomy per patient gives CTs, X-rays and all truth."""
 
-from medprior.data.phantom.anatomy import Anatomy, Lesion, anatomy
+from medprior.data.phantom.chest import Anatomy, Lesion, anatomy
 from medprior.data.phantom.cohort import make_cohort
 from medprior.data.phantom.ct import CT, render_ct
 from medprior.data.phantom.organs import ORGANS

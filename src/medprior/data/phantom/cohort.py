@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medprior.data.phantom.anatomy import Anatomy, anatomy
+from medprior.data.phantom.chest import Anatomy, anatomy
 from medprior.data.phantom.ct import CT, render_ct
 from medprior.data.phantom.organs import ORGANS
 from medprior.data.phantom.sentences import report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data.phantom.anatomy import Anatomy
+from medprior.data.phantom.chest import Anatomy
 from medprior.data.phantom.grid import Grid, Pose
 from medprior.data.phantom.shapes import Column, Ellipsoid, cells
 

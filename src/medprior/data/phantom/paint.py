@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from medprior.data.phantom.anatomy import Anatomy, Lesion
+from medprior.data.phantom.chest import Anatomy, Lesion
 from medprior.data.phantom.bones import Ribs
 from medprior.data.phantom.grid import Grid, Pose
 from medprior.data.phantom.organs import AIR, BLOOD, ORGANS, Part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medprior.data.phantom.anatomy import Anatomy, Lesion
+from medprior.data.phantom.chest import Anatomy, Lesion
 
 
 def report(anatomy: Anatomy) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def _lesion(rng: Generator, lungs: dict[str, Column], solid: list[Shape], build:
             break
     zone = ("upper", "mid", "lower")[min(int(3 * centre[0] / build.lung_height), 2)]
     shape = Ellipsoid(_point(centre), _point(radii), float(rng.uniform(-0.7, 0.7)))
-    return Lesion(shape, float(rng.uniform(10, 60)), side, zone)
+    return Lesion(shape, float(rng.uniform(30, 110)), side, zone)
 
 
 def _draw_inside(rng: Generator, lung: Column) -> NDArray[np.float64]:

@@ -43,8 +43,8 @@ class Detector:
 
 
 DETECTORS = {
-    "north": Detector(field=330, blur=0.6, photons=16000, bone=1.8, scatter=0.01, detail=1.1, gamma=1.05),
-    "south": Detector(field=352, blur=1.5, photons=8000, bone=2.2, scatter=0.02, detail=0.6, gamma=0.85),
+    "north": Detector(field=330, blur=0.6, photons=16000, bone=1.4, scatter=0.01, detail=1.1, gamma=1.05),
+    "south": Detector(field=352, blur=1.5, photons=8000, bone=1.7, scatter=0.02, detail=0.6, gamma=0.85),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a fin
 
 def main() -> None:
     """Entry point: runs a command, turns every expected failure into one plain message and an exit code."""
+    # Threads that spin while they wait for each other slow training many times on a machine with other work to do.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app(standalone_mode=False)
     except MedpriorError as error:

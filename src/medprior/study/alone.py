@@ -18,7 +18,7 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import Pretraining
 from medprior.study.ground import Ground, common_modality, view_size
 from medprior.study.plan import DEFAULT_MINUTES
-from medprior.study.pretraining import make_trainer, run_pretraining, suitable_backbone, training_preset
+from medprior.study.pretraining import chosen_methods, make_trainer, run_pretraining, training_preset
 from medprior.study.record import Record
 from medprior.study.words import catalog_lines, write_problems
 from medprior.tasks.classification import Classification
@@ -39,8 +39,7 @@ def pretrain_alone(
     ground = unlabelled_ground(scans, settings, out, device.type == "cuda", progress)
     record.same_data(ground.catalog.fingerprint())
     store = ground.store.resident(device)
-    methods = settings.pretrain.methods or ("simclr",)
-    pairs = [(m, suitable_backbone(m, settings.pretrain.backbone, ground.store.spatial_dims)) for m in methods]
+    pairs = chosen_methods(settings, ground.store.spatial_dims, device.type == "cuda")
     seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
     folders = []
     for method, backbone in pairs:

@@ -37,6 +37,23 @@ def seed_of(*parts: object) -> int:
     return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF
 
 
+CPU_METHODS, GPU_METHODS = ("mae",), ("simclr", "mae")
+"""What is run when nothing was asked for: of the methods, MAE learns from the most images in a minute of a CPU."""
+
+
+def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool) -> tuple[tuple[str, str], ...]:
+    """(method, encoder) pairs: those asked for, a given encoder, or what suits the machine.
+
+    Raises:
+        SettingsError: no such method.
+    """
+    asked = settings.pretrain
+    if asked.weights and not asked.methods:
+        return ((GIVEN, asked.backbone or "resnet18"),)
+    methods = asked.methods or (GPU_METHODS if on_gpu else CPU_METHODS)
+    return tuple((method, suitable_backbone(method, asked.backbone, spatial_dims)) for method in methods)
+
+
 def suitable_backbone(method: str, asked: str | None, spatial_dims: int) -> str:
     """The encoder asked for, or the default that fits the method: resnet18, or vit_tiny where tokens are needed.
 

@@ -16,15 +16,13 @@ from medprior.study.cells import Bench, run_cell
 from medprior.study.ground import Ground, prepare, read_catalog
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
-from medprior.study.pretraining import run_pretraining, suitable_backbone, training_preset
+from medprior.study.pretraining import chosen_methods, run_pretraining, training_preset
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, plan_lines, write_problems
 from medprior.training.device import pick_device, use_threads
 from medprior.training.interrupt import Stop, check, never
-
-DEFAULT_METHODS = ("simclr",)
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def run_study(
     write_problems(catalog, out)
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
     store = ground.store.resident(device)
-    grid = make_grid(ground, settings)
+    grid = make_grid(ground, settings, device.type == "cuda")
     found = tuple(ground_lines(ground, settings, device.type == "cuda"))
     for line in found:
         progress.say(line)
@@ -87,27 +85,20 @@ def run_study(
     )
 
 
-def make_grid(ground: Ground, settings: Settings) -> Grid:
+def make_grid(ground: Ground, settings: Settings, on_gpu: bool = False) -> Grid:
     """The arms that were asked for, or those that suit this machine.
 
     Raises:
         SettingsError: an unknown method, or an encoder a method cannot use.
     """
     return Grid(
-        methods=_pairs(settings, ground.store.spatial_dims),
+        methods=chosen_methods(settings, ground.store.spatial_dims, on_gpu),
         adaptations=settings.adapt.adaptations,
         budgets=ground.budgets,
         seeds=settings.study.seeds,
         pretrain_seeds=settings.pretrain.seeds,
         folds=len(ground.splits),
     )
-
-
-def _pairs(settings: Settings, spatial_dims: int) -> tuple[tuple[str, str], ...]:
-    asked = settings.pretrain
-    if asked.weights and not asked.methods:
-        return ((GIVEN, asked.backbone or "resnet18"),)
-    return tuple((m, suitable_backbone(m, asked.backbone, spatial_dims)) for m in asked.methods or DEFAULT_METHODS)
 
 
 def _schedule(

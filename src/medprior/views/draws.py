@@ -80,6 +80,9 @@ def _mix(word: Tensor) -> Tensor:
     Both multipliers stay below 2^31, so that no product leaves int64. Constants: T. Ettinger's search for
     low-bias xorshift-multiply hashes.
     """
+    # A view of itself: the compiler then keeps the word, where else it would write out its whole history at both of
+    # its uses, doubling it at each step (a minute for every draw).
+    word = word.as_strided(word.shape, word.stride())
     word = (word ^ (word >> 16)).mul_(0x21F0AAAD).bitwise_and_(WORD)
     word = (word ^ (word >> 15)).mul_(0x735A2D97).bitwise_and_(WORD)
     return word ^ (word >> 15)

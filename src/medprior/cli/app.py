@@ -64,6 +64,9 @@ def _usage(error: Exception) -> int:
     if kind == "NoSuchOption" and context:
         given: str = getattr(error, "option_name", "")
         message = _with_nearest(f"unknown option {given}", given, [n for p in context.command.params for n in p.opts])
+    elif kind == "MissingParameter" and context and getattr(error, "param", None):
+        name = str(getattr(error, "param").name).upper()  # noqa: B009 - typer's own click is not typed
+        message = f"{context.command_path} needs {name} (medprior {context.command.name} --help)"
     elif message.startswith("No such command") and context:
         given = message.split("'")[1]
         message = _with_nearest(f'unknown command "{given}"', given, list(context.command.commands))

@@ -68,11 +68,14 @@ def test_visits_keep_the_patient_and_change_the_stance(tmp_path: Path) -> None:
     assert 0 < max(moved) < 40
 
 
-def test_lesions_of_two_visits_are_the_same_nodules() -> None:
+def test_a_nodule_moves_with_the_breath_and_stays_itself() -> None:
     for number in (n for n in range(12) if anatomy(0, n).lesions):
-        first, second = (anatomy(0, number, visit).lesions for visit in (0, 1))
-        assert [lesion.side for lesion in first] == [lesion.side for lesion in second]
-        assert [lesion.diameter for lesion in first] == [lesion.diameter for lesion in second]
+        first, later = anatomy(0, number), anatomy(0, number, 1)
+        stretch = later.build.lung_height / first.build.lung_height
+        for before, now in zip(first.lesions, later.lesions, strict=True):
+            assert (before.shape.radii, before.hu, before.side) == (now.shape.radii, now.hu, now.side)
+            assert now.shape.centre[0] == pytest.approx(before.shape.centre[0] * stretch)
+            assert np.linalg.norm(np.subtract(now.shape.centre, before.shape.centre)) < 25
 
 
 def test_findings_and_sites_are_mixed_and_independent() -> None:

@@ -95,9 +95,10 @@ def ribs(build: Build) -> Ribs:
     density = np.zeros_like(RIB_POSITIONS)
     for number, centre in enumerate(vertebrae(build)[2:14]):
         half = 4.8 + 0.4 * min(number, 4)
-        offset = np.abs(RIB_POSITIONS - (centre + 2)) / half
+        first, last = np.searchsorted(RIB_POSITIONS, [centre + 2 - 1.12 * half, centre + 2 + 1.12 * half])
+        offset = np.abs(RIB_POSITIONS[first:last] - (centre + 2)) / half
         rib = np.interp(offset, [0, 0.55, 0.8, 0.92, 1.12], [0.72, 0.78, 1, 0.95, 0])
-        density = np.maximum(density, rib * (1, 0.6, 0.35)[max(number - 9, 0)])
+        density[first:last] = np.maximum(density[first:last], rib * (1, 0.6, 0.35)[max(number - 9, 0)])
     base, wide = build.lung_height, build.half_width
     return Ribs(
         outer=_cage(build, 6.5, 11),

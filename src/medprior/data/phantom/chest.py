@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -26,10 +26,10 @@ from medprior.data.phantom.organs import (
     mediastinum,
     stomach,
 )
-from medprior.data.phantom.shapes import Column, Ellipsoid, Point, Shape, at, contains
+from medprior.data.phantom.shapes import Column, Ellipsoid, Point, Shape, at, cells, contains
 from medprior.data.phantom.vessels import Drops, grow
 
-LESION_RADIUS = (8.0, 16.0)  # mm; graded on scratch training, see benchmarks/phantom
+LESION_RADIUS, LESION_HU = (13.0, 27.0), (30.0, 140.0)  # mm, HU: graded on scratch training, benchmarks/phantom
 DIRECTIONS = np.array([d / max(np.linalg.norm(d), 1) for d in (np.array(i) - 1 for i in np.ndindex(3, 3, 3))])
 LESION_SHARE, EFFUSION_SHARE, CARDIOMEGALY_SHARE = 0.5, 0.2, 0.15
 
@@ -101,6 +101,10 @@ def anatomy(seed: int, patient: int, visit: int = 0) -> Anatomy:
     hearts, middle, tubes = heart(build), mediastinum(build, carina), airways(build, carina)
     solid: list[Shape] = [*domes.values(), *hearts.values(), *middle]
     effusions = _effusions(stream(seed, patient, 2), build)
+    if visit == 0:
+        lesions = _lesions(stream(seed, patient, 4), lungs, solid, build)
+    else:
+        lesions = _carried(anatomy(seed, patient), lungs)
     parts = [
         *body(build),
         *(Part(lungs[name], build.lung_hu, f"{name} lung") for name in SIDES),
@@ -123,7 +127,7 @@ def anatomy(seed: int, patient: int, visit: int = 0) -> Anatomy:
         parts=tuple(parts),
         ribs=ribs(build),
         vessels=_vessels(stream(seed, patient, 3), lungs, build, carina),
-        lesions=_lesions(stream(seed, patient, 4), lungs, solid, build),
+        lesions=lesions,
         effusions=effusions,
         cardiomegaly=cardiomegaly,
         lungs={f"{name} lung": shape for name, shape in lungs.items()},
@@ -163,30 +167,49 @@ def _lesions(rng: Generator, lungs: dict[str, Column], solid: list[Shape], build
     """One to three nodules in half of the patients."""
     if rng.random() >= LESION_SHARE:
         return ()
-    count = 1 + int(rng.choice(3, p=[0.6, 0.25, 0.15]))
+    count = 1 + int(rng.choice(3, p=[0.65, 0.23, 0.12]))
     return tuple(_lesion(rng, lungs, solid, build) for _ in range(count))
 
 
+def _carried(first: Anatomy, lungs: dict[str, Column]) -> tuple[Lesion, ...]:
+    """The nodules of the first visit, moved with the breath of the lung that holds them."""
+    return tuple(_moved(lesion, first.lungs[f"{lesion.side} lung"], lungs[lesion.side]) for lesion in first.lesions)
+
+
+def _moved(lesion: Lesion, before: Column, now: Column) -> Lesion:
+    z, y, x = lesion.shape.centre
+    down = z * now.ends[1] / before.ends[1]
+    place = (down, y, x + at(now.middle, down) - at(before.middle, z))
+    return replace(lesion, shape=replace(lesion.shape, centre=place))
+
+
 def _lesion(rng: Generator, lungs: dict[str, Column], solid: list[Shape], build: Build) -> Lesion:
-    """A nodule whose whole body lies in aerated lung."""
-    radius = rng.uniform(*LESION_RADIUS)
-    radii = radius * np.exp(rng.normal(0, 0.12, 3))
-    radii *= radius / radii.max()
+    """A nodule whose whole body lies in aerated lung; it shrinks until it finds such a place."""
     side = "right" if rng.random() < 0.5 else "left"
-    while True:
-        centre = _draw_inside(rng, lungs[side])
-        around = centre + radius * DIRECTIONS
-        if contains(lungs[side], around).all() and not any(contains(shape, around).any() for shape in solid):
-            break
+    radius = rng.uniform(*LESION_RADIUS)
+    radii = np.exp(rng.normal(0, 0.12, 3))
+    radii *= radius / radii.max()
+    while not len(places := _free_places(rng, lungs[side], solid, float(radii.max()))):
+        radii *= 0.93
+    centre = places[0]
     zone = ("upper", "mid", "lower")[min(int(3 * centre[0] / build.lung_height), 2)]
     shape = Ellipsoid(_point(centre), _point(radii), float(rng.uniform(-0.7, 0.7)))
-    return Lesion(shape, float(rng.uniform(30, 110)), side, zone)
+    return Lesion(shape, float(rng.uniform(*LESION_HU)), side, zone)
 
 
-def _draw_inside(rng: Generator, lung: Column) -> NDArray[np.float64]:
-    z = rng.uniform(0.06, 0.92) * lung.ends[1]
-    y = at(lung.depth_middle, z) + rng.uniform(-1, 1) * at(lung.depth, z)
-    return np.array([z, y, at(lung.middle, z) + rng.uniform(-1, 1) * at(lung.width, z)])
+def _free_places(
+    rng: Generator, lung: Column, solid: list[Shape], radius: float, tries: int = 48
+) -> NDArray[np.float64]:
+    """Centres (N, 3), of some tries, of balls of `radius` that touch neither the wall nor anything solid."""
+    z = rng.uniform(0.04, 0.94, tries) * lung.ends[1]
+    middle, width, deep, depth = (t[cells(z)] for t in (lung.middle, lung.width, lung.depth_middle, lung.depth))
+    y, x = deep + rng.uniform(-1, 1, tries) * depth, middle + rng.uniform(-1, 1, tries) * width
+    centres = np.stack([z, y, x], axis=1)
+    around = (centres[:, None] + radius * DIRECTIONS).reshape(-1, 3)
+    free = contains(lung, around)
+    for shape in solid:
+        free &= ~contains(shape, around)
+    return centres[free.reshape(tries, -1).all(1)]
 
 
 def _landmarks(

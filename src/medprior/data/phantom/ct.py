@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from medprior.data.phantom.chest import Anatomy
 from medprior.data.phantom.build import stream
+from medprior.data.phantom.chest import Anatomy
 from medprior.data.phantom.extents import boxes, landmarks
 from medprior.data.phantom.grid import Grid
 from medprior.data.phantom.paint import paint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,20 +60,23 @@ class Grid:
 
     def window(self, box: Box, pose: Pose) -> tuple[slice, slice]:
         """Rows and columns whose rays can meet a box of the anatomy."""
-        corners = pose.to_scan([(z, 0.0, x) for z in box[:2] for x in box[2:]])
-        voxels = self.voxel(corners)[:, [0, 2]]
-        first, last = np.floor(voxels.min(0)).astype(int), np.ceil(voxels.max(0)).astype(int) + 1
-        limits = (self.shape[0], self.shape[2])
-        rows, columns = (
-            slice(min(max(a, 0), n), min(max(b, 0), n)) for a, b, n in zip(first, last, limits, strict=True)
-        )
-        return rows, columns
+        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
+        downs = [z - pose.pivot[0] for z in box[:2]]
+        acrosses = [x - pose.pivot[1] for x in box[2:]]
+        z_base, x_base = pose.pivot[0] + pose.shift[0], pose.pivot[1] + pose.shift[1]
+        rows = self._reach(0, [z_base + cos * d - sin * a for d in downs for a in acrosses])
+        return rows, self._reach(2, [x_base + sin * d + cos * a for d in downs for a in acrosses])
+
+    def _reach(self, axis: int, places: list[float]) -> slice:
+        """Voxels of one axis from the least to the greatest of some places (mm of the scan)."""
+        voxels = [(place - self.origin[axis]) / self.spacing[axis] for place in places]
+        first, last = math.floor(min(voxels)), math.ceil(max(voxels)) + 1
+        return slice(min(max(first, 0), self.shape[axis]), min(max(last, 0), self.shape[axis]))
 
     def layers(self, low: float, high: float) -> slice:
         """Layers along y that meet [low, high]."""
-        first = int(np.floor((low - self.origin[1]) / self.spacing[1] + 0.5))
-        last = int(np.floor((high - self.origin[1]) / self.spacing[1] + 0.5)) + 1
-        return slice(min(max(first, 0), self.shape[1]), min(max(last, 0), self.shape[1]))
+        first, last = (math.floor((y - self.origin[1]) / self.spacing[1] + 0.5) for y in (low, high))
+        return slice(min(max(first, 0), self.shape[1]), min(max(last + 1, 0), self.shape[1]))
 
     def edges(self, layers: slice) -> Floats:
         """Where some layers begin, and where the last one ends, mm along y."""

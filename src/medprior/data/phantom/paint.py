@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from medprior.data.phantom.chest import Anatomy, Lesion
 from medprior.data.phantom.bones import Ribs
+from medprior.data.phantom.chest import Anatomy, Lesion
 from medprior.data.phantom.grid import Grid, Pose
 from medprior.data.phantom.organs import AIR, BLOOD, ORGANS, Part
 from medprior.data.phantom.shapes import Floats, Rays, Shape
@@ -146,8 +146,8 @@ def _spread(
 ) -> Floats:
     """Trilinear deposit of `amount` (N,) at voxel `whole` + fraction `part` (N, 3)."""
     flat = np.ravel_multi_index(tuple(whole.T), shape)
+    deep, down, across = np.stack([1 - part.T, part.T], axis=1)
+    weights = amount * deep[:, None, None] * down[:, None] * across
     strides = np.array([shape[1] * shape[2], shape[2], 1])
-    corners = np.array(list(np.ndindex(2, 2, 2)))
-    weights = np.prod(np.where(corners[:, None, :] == 1, part, 1 - part), axis=2) * amount
-    places = flat + (corners @ strides)[:, None]
+    places = flat + np.tensordot(np.indices((2, 2, 2)), strides, (0, 0))[..., None]
     return np.bincount(places.ravel(), weights.ravel(), int(np.prod(shape))).astype(np.float32).reshape(shape)

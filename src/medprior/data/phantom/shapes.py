@@ -31,7 +31,9 @@ def table(profile: Profile) -> Floats:
     if isinstance(profile, Mapping):
         knots = sorted(profile.items())
         profile = np.interp(POSITIONS, [k for k, _ in knots], [v for _, v in knots])
-    return np.broadcast_to(np.asarray(profile, dtype=np.float32), TABLE_LENGTH)
+    if isinstance(profile, np.ndarray):
+        return np.asarray(profile, dtype=np.float32)
+    return np.full(TABLE_LENGTH, profile, dtype=np.float32)
 
 
 def cells(position: Floats) -> NDArray[np.intp]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from medprior.data.phantom.chest import Anatomy
 from medprior.data.phantom.build import stream
+from medprior.data.phantom.chest import Anatomy
 from medprior.data.phantom.extents import boxes, landmarks
 from medprior.data.phantom.grid import Grid
 from medprior.data.phantom.paint import paint
@@ -43,8 +43,8 @@ class Detector:
 
 
 DETECTORS = {
-    "north": Detector(field=330, blur=0.6, photons=16000, bone=1.4, scatter=0.01, detail=1.1, gamma=1.05),
-    "south": Detector(field=352, blur=1.5, photons=8000, bone=1.7, scatter=0.02, detail=0.6, gamma=0.85),
+    "north": Detector(field=330, blur=0.6, photons=16000, bone=1.3, scatter=0.01, detail=1.1, gamma=1.05),
+    "south": Detector(field=352, blur=1.5, photons=8000, bone=1.5, scatter=0.02, detail=0.6, gamma=0.85),
 }
 
 

@@ -16,9 +16,9 @@ from medprior.study.prediction import embed_scans, predict_scans
 from medprior.study.study import Outcome, run_study
 
 SMALL = [
-    "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.steps=6", "pretrain.batch_size=8", "adapt.steps=4",
-    "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.repeats=1", "study.threads=1", "mae.decoder_width=32",
-    "pretrain.backbone=test_vit", "mae.decoder_depth=1", "pretrain.checkpoint_seconds=0",
+    "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.backbone=test_vit", "pretrain.steps=6",
+    "pretrain.batch_size=8", "pretrain.checkpoint_seconds=0", "mae.decoder_width=32", "mae.decoder_depth=1",
+    "adapt.steps=4", "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.repeats=1", "study.threads=1",
 ]  # fmt: skip
 
 

@@ -20,14 +20,15 @@ from medprior.errors import SettingsError, nearest
 FITTING: dict[str, tuple[str, ...]] = {
     "any": ("resnet18", "resnet50", "convnext_atto", "convnext_tiny", "vit_tiny", "swin_tiny", "efficientnet_b0"),
     "cnn": ("resnet18", "resnet50", "convnext_atto", "convnext_tiny", "efficientnet_b0", "densenet121"),
-    "vit": ("vit_tiny", "vit_tiny_patch8", "vit_small", "vit_base"),
+    "vit": ("vit_micro_patch8", "vit_tiny", "vit_tiny_patch8", "vit_small", "vit_base"),
 }
 _FRIENDLY = {
     "swin_tiny": "swin_tiny_patch4_window7_224",
     "swin_small": "swin_small_patch4_window7_224",
     "swin_base": "swin_base_patch4_window7_224",
 }
-_VIT = re.compile(r"vit_(tiny|small|base|large)(?:_patch(\d+))?")
+_VIT = re.compile(r"vit_(micro|tiny|small|base|large)(?:_patch(\d+))?")
+_MICRO = {"embed_dim": 128, "depth": 6, "num_heads": 4}  # small patches at the price of vit_tiny's large ones, for CPUs
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _UNKNOWN = {"mean": (0.5,), "std": (0.25,)}
 _PUBLISHED = ("imagenet", "timm")
@@ -107,7 +108,10 @@ def timm_name(name: str) -> tuple[str, dict[str, Any]]:
     found = _VIT.fullmatch(name)
     if found and not timm.is_model(name):
         width, patch = found.groups()
-        return f"vit_{width}_patch16_224", {} if patch in (None, "16") else {"patch_size": int(patch)}
+        arguments = {} if patch in (None, "16") else {"patch_size": int(patch)}
+        if width == "micro":
+            return "vit_tiny_patch16_224", _MICRO | arguments
+        return f"vit_{width}_patch16_224", arguments
     return _FRIENDLY.get(name, name), {}
 
 

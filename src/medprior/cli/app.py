@@ -142,7 +142,7 @@ def compare(
 def demo(
     out: o.Out = Path("demo-out"),
     minutes: Annotated[float, typer.Option(help="Time for the whole demo.")] = 3.0,
-    patients: Annotated[int, typer.Option(help="Patients of the generated cohort.")] = 700,
+    patients: Annotated[int, typer.Option(help="Patients of the generated cohort.")] = 600,
     methods: o.Methods = None,
     config: o.Config = None,
     set_: o.Set = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medprior.study.arms import Grid
 
-PRETRAIN_SHARE = 0.5
+PRETRAIN_SHARE = 0.4
 RESERVE_SHARE = 0.08
 RESERVE_SECONDS = 10.0
 LEAST_STEPS = 30
@@ -49,7 +49,7 @@ def make_schedule(
 ) -> Schedule:
     """Share `seconds` between pre-training and adaptation.
 
-    Half goes to pre-training, shared equally between its runs. Adaptation steps grow with the square root of the
+    Two fifths go to pre-training, shared equally between its runs. Adaptation steps grow with the square root of the
     images of a budget, at least 30 and at most 100 passes over them; scratch is trained once as long and once
     twice as long as any fine-tuning.
 
@@ -70,7 +70,7 @@ def make_schedule(
         chosen[pair] = pretrain_steps or max(LEAST_STEPS, min(afford, limit))
     spent = sum(chosen[pair] * runs[pair] * rates.pretrain_step[pair] for pair in grid.methods)
     adapt = _adapt_steps(grid, images, rates, max(0.0, left - spent), batch_size, adapt_steps)
-    adapting = sum(_unit_cost(grid, rates, budget) * steps for budget, steps in adapt.items())
+    adapting = sum(_unit_cost(grid, rates, b, images, batch_size) * steps for b, steps in adapt.items())
     total = spent + adapting + embedding + RESERVE_SECONDS + 0.04 * (spent + adapting)
     return Schedule(chosen, adapt, total)
 
@@ -86,13 +86,13 @@ def _adapt_steps(
         return {b: int(min(most[b], max(LEAST_STEPS, scale * math.sqrt(images[b])))) for b in grid.budgets}
 
     def cost(scale: float) -> float:
-        return sum(_unit_cost(grid, rates, b) * s for b, s in steps(scale).items())
+        return sum(_unit_cost(grid, rates, b, images, batch_size) * s for b, s in steps(scale).items())
 
     return steps(_largest(lambda scale: cost(scale) <= seconds))
 
 
-def _unit_cost(grid: Grid, rates: Rates, budget: int) -> float:
-    """Seconds that one more step at `budget` costs the whole study."""
+def _unit_cost(grid: Grid, rates: Rates, budget: int, images: Mapping[int, int], batch_size: int) -> float:
+    """Seconds that one more step at `budget` costs the whole study; a budget below a batch makes a smaller batch."""
     tuned = "fine-tune" in grid.adaptations
     total = 0.0
     for backbone in grid.backbones:
@@ -100,7 +100,7 @@ def _unit_cost(grid: Grid, rates: Rates, budget: int) -> float:
         total += (3 + methods) * grid.seeds * grid.folds * rates.adapt_step[backbone]
         if budget == max(grid.budgets):  # what is taken home is chosen and refitted at the largest budget
             total += (methods + 1) * rates.adapt_step[backbone]
-    return total
+    return total * min(1.0, images[budget] / batch_size)
 
 
 def _largest(fits: Callable[[float], bool], most: float = 1e4) -> float:

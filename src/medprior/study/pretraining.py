@@ -51,17 +51,23 @@ def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool) -> tuple
     if asked.weights and not asked.methods:
         return ((GIVEN, asked.backbone or "resnet18"),)
     methods = asked.methods or (GPU_METHODS if on_gpu else CPU_METHODS)
-    return tuple((method, suitable_backbone(method, asked.backbone, spatial_dims)) for method in methods)
+    return tuple((method, suitable_backbone(method, asked.backbone, spatial_dims, on_gpu)) for method in methods)
 
 
-def suitable_backbone(method: str, asked: str | None, spatial_dims: int) -> str:
-    """The encoder asked for, or the default that fits the method: resnet18, or vit_tiny where tokens are needed.
+def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu: bool) -> str:
+    """The encoder asked for, or the default that fits method and machine.
 
     Raises:
         SettingsError: no such method.
     """
     kind: type[Method] = METHODS.get(method)
-    return asked or ("vit_tiny" if kind.needs == "vit" or spatial_dims == 3 else "resnet18")
+    if asked:
+        return asked
+    if spatial_dims == 3:
+        return "vit_tiny"
+    if kind.needs == "vit":
+        return "vit_small" if on_gpu else "vit_micro_patch8"
+    return "resnet50" if on_gpu else "resnet18"
 
 
 def make_encoder(ground: Ground, store: ResidentStore, backbone: str, *, fold: int, seed: int) -> Encoder:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medprior.config import Settings
+from medprior.data.catalog import PATIENTS_UNKNOWN
 from medprior.files import make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Cell, Grid
@@ -23,6 +24,8 @@ from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, plan_lines, write_problems
 from medprior.training.device import pick_device, use_threads
 from medprior.training.interrupt import Stop, check, never
+
+FEW_PASSES = 10
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def run_study(
         run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
     bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
     results = _adapt(bench, grid, progress, stop)
-    verdict = make_verdict(results, facts=_facts(ground, settings))
+    verdict = make_verdict(results, facts=_facts(bench))
     _write(out, results, verdict)
     best = record.best() or take_home(bench, grid, out / "best", progress=progress, stop=stop)
     record.keep_best(best)
@@ -161,14 +164,25 @@ def _cost(bench: Bench, cell: Cell) -> int:
     return {"scratch": steps, "scratch-2x": 2 * steps, "fine-tune": steps, "probe": 5}[cell.adaptation]
 
 
-def _facts(ground: Ground, settings: Settings) -> dict[str, Any]:
+def _facts(bench: Bench) -> dict[str, Any]:
+    ground, settings = bench.ground, bench.settings
+    known = [warning for warning in ground.warnings if warning != PATIENTS_UNKNOWN]  # the verdict says it itself
     return {
         "patients_known": ground.catalog.patients_known,
         "free_validation": settings.study.free_validation,
-        "warnings": [*ground.warnings, *_given_warning(settings)],
-        "test_patients": sum(len(set(ground.patients[s.test])) for s in ground.splits),
-        "folds": len(ground.splits),
+        "warnings": [*known, *_given_warning(settings), *_brief_warning(bench)],
     }
+
+
+def _brief_warning(bench: Bench) -> list[str]:
+    """Said when the largest budget was seen so few times that longer training may change the picture."""
+    budget = max(bench.steps)
+    images = len(bench.ground.budget(budget, 0, 0))
+    passes = bench.steps[budget] * min(bench.settings.adapt.batch_size, images) / images
+    if passes >= FEW_PASSES:
+        return []
+    times = f"{passes:.0f} times" if passes >= 2 else "about once"
+    return [f"At the largest budget every arm saw its images only {times}: more --minutes may change the picture."]
 
 
 def _given_warning(settings: Settings) -> list[str]:

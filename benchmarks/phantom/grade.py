@@ -1,7 +1,7 @@
-"""How hard is the generated cohort? Trains from scratch at several label budgets and reports the AUROC on other patients.
+"""How hard is the generated cohort? Trains from scratch at several label budgets; reports the AUROC on other patients.
 
-Visibility of the lesions is set by this alone, before any pre-training is tried on the cohort: 20 labels must be hard and
-500 enough. The recipe is fixed for all budgets; nothing is chosen on the test patients.
+Visibility of the lesions is set by this alone, before any pre-training is tried on the cohort: 20 labels must be hard
+and 500 enough. The recipe is the same for all budgets and stops at its last step.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprior.data.phantom import anatomy, render_xray
-from medprior.data.phantom.chest import LESION_RADIUS
+from medprior.data.phantom.chest import LESION_HU, LESION_RADIUS
 
 POOL, TEST = 500, 400
-RECIPE = {"steps": 400, "batch": 32, "learning_rate": 2e-3, "weight_decay": 0.05, "widths": [16, 32, 64, 128]}
+STEPS, BATCH, RATE, DECAY, WIDTHS = 300, 32, 2e-3, 0.05, (16, 32, 64, 128)
+RECIPE = {"steps": STEPS, "batch": BATCH, "learning_rate": RATE, "weight_decay": DECAY, "widths": WIDTHS}
 
 
 class Block(nn.Module):
@@ -39,10 +40,10 @@ class Block(nn.Module):
         return F.relu(inner + self.norms[2](self.shortcut(F.avg_pool2d(x, 2))))
 
 
-def network(widths: list[int]) -> nn.Module:
+def network() -> nn.Module:
     """A small residual network from (B, 1, 64, 64) to one logit."""
-    blocks = [Block(a, b) for a, b in zip([1, *widths], widths, strict=False)]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 1))
+    blocks = [Block(a, b) for a, b in zip((1, *WIDTHS), WIDTHS, strict=False)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], 1))
 
 
 def cohort(first: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -75,13 +76,12 @@ def train(images: Tensor, labels: Tensor, seed: int) -> nn.Module:
     """The fixed recipe: AdamW, one cycle, batches balanced by class."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model, steps, half = network(RECIPE["widths"]), RECIPE["steps"], RECIPE["batch"] // 2
-    rate = RECIPE["learning_rate"]
-    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=RECIPE["weight_decay"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     classes = [torch.nonzero(labels == value).flatten() for value in (0, 1)]
-    for _ in range(steps):
-        rows = torch.cat([rows[torch.randint(len(rows), (half,), generator=generator)] for rows in classes])
+    for _ in range(STEPS):
+        rows = torch.cat([rows[torch.randint(len(rows), (BATCH // 2,), generator=generator)] for rows in classes])
         logits = model(augment(images[rows], generator) * 2 - 1).flatten()
         loss = F.binary_cross_entropy_with_logits(logits, labels[rows])
         optimizer.zero_grad(set_to_none=True)
@@ -114,7 +114,13 @@ def main() -> None:
             runs.append({"budget": budget, "patients": len(rows), "seed": seed, "auroc": round(auroc, 4)})
             print(runs[-1], flush=True)
     summary = [_summary(runs, budget) for budget in options.budgets]
-    facts = {"lesion_radius_mm": LESION_RADIUS, "pool": POOL, "test": TEST, "cohort_seed": options.cohort_seed}
+    facts = {
+        "lesion_radius_mm": LESION_RADIUS,
+        "lesion_hu": LESION_HU,
+        "pool": POOL,
+        "test": TEST,
+        "cohort_seed": options.cohort_seed,
+    }
     seconds = {"cohort": round(made, 1), "all": round(time.process_time() - start, 1)}
     result = {**facts, "recipe": RECIPE, "cpu_seconds": seconds, "summary": summary, "runs": runs}
     options.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -29,8 +29,8 @@ PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a fin
 
 def main() -> None:
     """Entry point: runs a command, turns every expected failure into one plain message and an exit code."""
-    # Threads that spin while they wait for each other slow training many times on a machine with other work to do.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Threads that spin for long while they wait slow training many times on a machine with other work to do.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         app(standalone_mode=False)
     except MedpriorError as error:

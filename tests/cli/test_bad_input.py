@@ -17,7 +17,7 @@ from medprior.cli import main
 QUICK = [
     "--size", "32", "--methods", "mae", "--backbone", "test_vit", "--budgets", "8", "--seeds", "1",
     "--set", "pretrain.steps=2", "--set", "adapt.steps=2", "--set", "study.folds=2", "--set", "study.repeats=1",
-    "--set", "pretrain.batch_size=8", "--set", "mae.decoder_width=32", "--set", "mae.decoder_depth=1",
+    "--set", "study.threads=1", "--set", "pretrain.batch_size=8", "--set", "mae.decoder_width=32", "--set", "mae.decoder_depth=1",
 ]  # fmt: skip
 
 

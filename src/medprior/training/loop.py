@@ -25,6 +25,9 @@ from medprior.views.engine import render
 from medprior.views.plan import ViewPlan
 from medprior.views.recipe import ViewRecipe
 
+LOGGED = 400
+"""About how many steps of a run are written to its metrics."""
+
 
 @dataclass(frozen=True)
 class PretrainPlan:
@@ -103,38 +106,56 @@ def pretrain(trainer: Trainer, run: Run, *, title: str, progress: Progress = sil
     run.event("start", step=started, steps=steps)
     trainer.method.train()
     began = saved = time.perf_counter()
-    every = max(1, steps // 400)
-    late: dict[str, torch.Tensor] | None = None
     with progress.task(title, steps, "steps") as bar:
         bar.advance(started)
+        watch = _Watch(trainer, run, bar, began)
         while trainer.step_number < steps:
             losses = trainer.step()
-            if late is not None and (trainer.step_number - 1) % every == 0:
-                _report(trainer, run, late, bar, began)
-            late = losses
+            watch.look()
+            watch.losses = losses
             bar.advance(1)
             now = time.perf_counter()
             if stop() or now - saved > trainer.plan.checkpoint_seconds:
+                watch.look()
                 trainer.save(run.checkpoints)
                 saved = now
                 check(stop)
-    if late is not None:
-        _report(trainer, run, late, None, began)
+        watch.look()
     seconds = time.perf_counter() - began
     run.event("end", step=steps, seconds=round(seconds, 1))
     return seconds
 
 
-def _report(trainer: Trainer, run: Run, losses: dict[str, torch.Tensor], bar: Bar | None, began: float) -> None:
-    values = {name: float(value) for name, value in losses.items()}
-    step = trainer.step_number - (2 if bar else 1)
-    if not np.isfinite(values["loss"]):
-        raise RunError(
-            f"the loss of {type(trainer.method).__name__} is {values['loss']} at step {step}",
-            where=str(run.folder),
-            do="Lower the rate (--set pretrain.lr=...) and repeat in another --out",
-        )
-    run.log(step, {**values, "lr": trainer.optimizer.param_groups[0]["lr"]})
-    if bar:
-        share = trainer.wait / max(1e-9, time.perf_counter() - began)
-        bar.note(f"loss {values['loss']:.3f}  wait {share:.0%}")
+@dataclass
+class _Watch:
+    """Reads the losses one step late, so that no step waits for the device."""
+
+    trainer: Trainer
+    run: Run
+    bar: Bar
+    began: float
+    losses: dict[str, torch.Tensor] | None = None
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        self.seen = self.trainer.step_number
+
+    def look(self) -> None:
+        """Report the losses that wait, when their step is one of the some hundred that are kept."""
+        losses, self.losses = self.losses, None
+        if losses is None:
+            return
+        step, self.seen = self.seen, self.seen + 1
+        plan = self.trainer.plan
+        if step % max(1, plan.steps // LOGGED) and step + 1 != plan.steps:
+            return
+        values = {name: float(value) for name, value in losses.items()}
+        if not np.isfinite(values["loss"]):
+            raise RunError(
+                f"the loss of {type(self.trainer.method).__name__} is {values['loss']} at step {step}",
+                where=str(self.run.folder),
+                do="Lower the rate (--set pretrain.lr=...) and repeat in another --out",
+            )
+        self.run.log(step, {**values, "lr": plan.optimizer.lr * cosine(step, plan.steps, plan.optimizer.warmup)})
+        share = self.trainer.wait / max(1e-9, time.perf_counter() - self.began)
+        self.bar.note(f"loss {values['loss']:.3f}  wait {share:.0%}")

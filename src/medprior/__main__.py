@@ -1,0 +1,5 @@
+"""`python -m medprior` is the command `medprior`."""
+
+from medprior.cli import main
+
+main()

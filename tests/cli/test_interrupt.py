@@ -1,0 +1,37 @@
+"""Ctrl-C ends a study cleanly, and the same command finishes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def test_ctrl_c_and_resume(cohort: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "medprior", "run", str(cohort.parent), "--labels", str(cohort), "--out", str(tmp_path / "out"),
+        "--label", "label", "--size", "32", "--methods", "mae", "--backbone", "test_vit", "--budgets", "12", "--seeds", "1",
+        "--set", "pretrain.steps=60", "--set", "adapt.steps=3", "--set", "study.folds=2", "--set", "study.repeats=1",
+        "--set", "study.threads=1", "--set", "mae.decoder_width=32", "--set", "mae.decoder_depth=1",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    metrics = tmp_path / "out" / "pretrain" / "mae-test_vit" / "fold-0-seed-0" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130, errors
+    assert "The same command resumes" in errors
+    assert "Traceback" not in errors
+    assert list(metrics.parent.glob("checkpoints/step-*.pt"))
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "Verdict" in again.stdout
+    starts = [line for line in (metrics.parent / "events.jsonl").read_text().splitlines() if '"start"' in line]
+    assert len(starts) == 2
+    assert '"step": 0' not in starts[1]

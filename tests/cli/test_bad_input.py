@@ -14,11 +14,12 @@ from PIL import Image
 
 from medprior.cli import main
 
-QUICK = [
-    "--size", "32", "--methods", "mae", "--backbone", "test_vit", "--budgets", "8", "--seeds", "1",
-    "--set", "pretrain.steps=2", "--set", "adapt.steps=2", "--set", "study.folds=2", "--set", "study.repeats=1",
-    "--set", "study.threads=1", "--set", "pretrain.batch_size=8", "--set", "mae.decoder_width=32", "--set", "mae.decoder_depth=1",
+SETTINGS = [
+    "pretrain.steps=2", "pretrain.batch_size=8", "adapt.steps=2", "study.folds=2", "study.repeats=1", "study.threads=1",
+    "mae.decoder_width=32", "mae.decoder_depth=1",
 ]  # fmt: skip
+QUICK = [*["--size", "32", "--methods", "mae", "--backbone", "test_vit", "--budgets", "8", "--seeds", "1"]]
+QUICK += [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 class Done:

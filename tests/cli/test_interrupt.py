@@ -11,12 +11,26 @@ from pathlib import Path
 
 
 def test_ctrl_c_and_resume(cohort: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "medprior", "run", str(cohort.parent), "--labels", str(cohort), "--out", str(tmp_path / "out"),
-        "--label", "label", "--size", "32", "--methods", "mae", "--backbone", "test_vit", "--budgets", "12", "--seeds", "1",
-        "--set", "pretrain.steps=60", "--set", "adapt.steps=3", "--set", "study.folds=2", "--set", "study.repeats=1",
-        "--set", "study.threads=1", "--set", "mae.decoder_width=32", "--set", "mae.decoder_depth=1",
+    settings = [
+        "pretrain.steps=60", "adapt.steps=3", "study.folds=2", "study.repeats=1", "study.threads=1",
+        "mae.decoder_width=32", "mae.decoder_depth=1",
     ]  # fmt: skip
+    options = [
+        "--label",
+        "label",
+        "--size",
+        "32",
+        "--methods",
+        "mae",
+        "--backbone",
+        "test_vit",
+        "--budgets",
+        "12",
+        "--seeds",
+        "1",
+    ]
+    command = [sys.executable, "-m", "medprior", "run", str(cohort.parent), "--labels", str(cohort), *options]
+    command += ["--out", str(tmp_path / "out"), *[word for setting in settings for word in ("--set", setting)]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     metrics = tmp_path / "out" / "pretrain" / "mae-test_vit" / "fold-0-seed-0" / "metrics.csv"

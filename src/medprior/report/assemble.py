@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
-from medprior.evaluation.metrics import per_class
 from medprior.methods.method import Batch, Clock
 from medprior.report.content import Budget, ClassScore, DataSummary, Gallery, Problem, ReportContent, Rows
 from medprior.report.page import write_report
 from medprior.study.arms import GIVEN, Pretraining
+from medprior.study.classes import class_scores
 from medprior.study.ground import common_modality
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
@@ -87,30 +87,21 @@ def _count(targets: NDArray[np.float64], k: int) -> int:
 
 
 def _per_class(outcome: Outcome) -> list[ClassScore]:
-    """AUROC of each class against the rest at the largest budget, mean over seeds and folds with their range."""
-    names, kind = outcome.ground.task.names, outcome.ground.task.kind
-    shown = names if kind != "binary" else names[1:]
-    rows: list[ClassScore] = []
-    cells = [c for c in outcome.results.cells if c.budget == max(outcome.grid.budgets)]
-    for arm in dict.fromkeys((c.arm, c.encoder, c.adaptation) for c in cells):
-        values = np.array(
-            [per_class("auroc", c.scores, c.targets, kind) for c in cells if (c.arm, c.encoder, c.adaptation) == arm]
-        )
-        for k, name in enumerate(shown):
-            label = f"{arm[0]}, {arm[2]}" if arm[0] != arm[2] else arm[0]
-            mean = float(np.nanmean(values[:, k]))
-            rows.append(
-                {
-                    "arm": label,
-                    "budget": max(outcome.grid.budgets),
-                    "class": name,
-                    "metric": "AUROC",
-                    "mean": mean,
-                    "low": None,
-                    "high": None,
-                }
-            )
-    return rows
+    """AUROC of each class against the rest at the largest budget."""
+    budget = max(outcome.grid.budgets)
+    return [
+        {
+            "arm": found.arm.name if found.arm.scratch else f"{found.arm.name}, {found.arm.adaptation}",
+            "budget": budget,
+            "class": found.name,
+            "metric": "AUROC",
+            "mean": found.auroc.value,
+            "low": found.auroc.low,
+            "high": found.auroc.high,
+        }
+        for found in class_scores(outcome.results, budget)
+        if found.arm.adaptation != "scratch-2x"
+    ]
 
 
 def _stored(outcome: Outcome, rows: NDArray[np.int64]) -> Any:

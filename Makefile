@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test check screenshots clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/medprior demo --out demo-out
@@ -17,6 +17,10 @@ check: $(VENV)/.test-installed
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
+
+docs: $(VENV)/bin/python
+	$(PIP) mkdocs
+	$(BIN)/mkdocs build --strict --site-dir build/docs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "medprior needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=python3.11 (or newer)."; exit 1; }

@@ -78,7 +78,8 @@ class StudySettings(Section):
     folds: int | None = Field(None, ge=2, description="cross-validation folds under 200 labelled patients")
     repeats: int = Field(2, ge=1, description="repetitions of the cross-validation, each with folds of its own")
     free_validation: bool = Field(False, description="use a given validation split beyond the budget")
-    threads: int | None = Field(None, ge=1, description="CPU threads of every training; all cores when absent")
+    threads: int | None = Field(None, ge=1, description="CPU threads: all cores to pre-train, one a cell when absent")
+    workers: int | None = Field(None, ge=1, description="processes that train cells on CPU; one per core when absent")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
 
 

@@ -19,6 +19,7 @@ SMALL = [
     "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.backbone=test_vit", "pretrain.steps=6",
     "pretrain.batch_size=8", "pretrain.checkpoint_seconds=0", "mae.decoder_width=32", "mae.decoder_depth=1",
     "adapt.steps=4", "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.repeats=1", "study.threads=1",
+    "study.workers=1",
 ]  # fmt: skip
 
 
@@ -90,6 +91,19 @@ def test_a_stopped_study_ends_as_one_that_was_not(outcome: Outcome, cohort: Path
             run_study(cohort.parent, cohort, small(), tmp_path, stop=lambda limit=limit: next(checks) > limit)
     run_study(cohort.parent, cohort, small(), tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
+
+
+def test_two_processes_give_the_same_results(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
+    run_study(cohort.parent, cohort, small("study.workers=2"), tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
+
+
+def test_a_damaged_cell_is_done_again(outcome: Outcome, cohort: Path) -> None:
+    before = (outcome.out / "results.csv").read_bytes()
+    damaged = next((outcome.out / "cells").glob("*.npz"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    run_study(cohort.parent, cohort, small(), outcome.out)
+    assert (outcome.out / "results.csv").read_bytes() == before
 
 
 def test_another_study_is_refused(outcome: Outcome, cohort: Path) -> None:

@@ -36,6 +36,14 @@ class Bench:
     steps: dict[int, int]
     out: Path
 
+    def cell_path(self, cell: Cell) -> Path:
+        """Where a cell's result lies, without suffix."""
+        return self.out / "cells" / cell.key
+
+    def cost(self, cell: Cell) -> int:
+        """Training steps of a cell."""
+        return {"scratch": 1, "scratch-2x": 2, "fine-tune": 1, "probe": 0}[cell.adaptation] * self.steps[cell.budget]
+
     def recipe(self, budget: int) -> Recipe:
         """How a classifier is fine-tuned at `budget`."""
         adapt = self.settings.adapt

@@ -15,6 +15,7 @@ from medprior.study.arms import GIVEN, Grid
 from medprior.study.ground import Ground
 from medprior.study.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
+from medprior.study.workers import cell_threads, threads
 from medprior.training.adapt import Labelled, Recipe, embed, fit
 
 WARM, TIMED = 2, 5
@@ -36,7 +37,8 @@ def measure_rates(
             pretrain[(method, backbone)] = _median_seconds(trainer.step, store.device)
             bar.advance()
         for backbone in grid.backbones:
-            adapt[backbone], embedded[backbone] = _adaptation(ground, store, backbone, rows, settings)
+            with threads(cell_threads(settings)):
+                adapt[backbone], embedded[backbone] = _adaptation(ground, store, backbone, rows, settings)
             bar.advance()
     return Rates(pretrain, adapt, embedded)
 

@@ -10,7 +10,7 @@ from medprior.study.arms import Grid
 
 PRETRAIN_SHARE = 0.4
 RESERVE_SHARE = 0.08
-RESERVE_SECONDS = 10.0
+RESERVE_SECONDS = 20.0
 LEAST_STEPS = 30
 MOST_EPOCHS = 100
 DEFAULT_MINUTES = 30.0
@@ -46,6 +46,7 @@ def make_schedule(
     pretrain_steps: int | None = None,
     adapt_steps: int | None = None,
     most_pretrain_steps: Mapping[tuple[str, str], int] | None = None,
+    workers: int = 1,
 ) -> Schedule:
     """Share `seconds` between pre-training and adaptation.
 
@@ -58,6 +59,7 @@ def make_schedule(
         embedded: images each pre-trained encoder has to embed for its probes.
         pretrain_steps, adapt_steps: given by the user; then nothing is chosen.
         most_pretrain_steps: no more than the method's own preset asks for.
+        workers: processes that train cells side by side.
     """
     runs = dict.fromkeys(grid.methods, grid.pretrain_seeds * grid.folds)
     embedding = sum(rates.embed_image[backbone] * embedded * runs[(m, backbone)] for m, backbone in grid.methods)
@@ -69,8 +71,8 @@ def make_schedule(
         limit = (most_pretrain_steps or {}).get(pair, afford)
         chosen[pair] = pretrain_steps or max(LEAST_STEPS, min(afford, limit))
     spent = sum(chosen[pair] * runs[pair] * rates.pretrain_step[pair] for pair in grid.methods)
-    adapt = _adapt_steps(grid, images, rates, max(0.0, left - spent), batch_size, adapt_steps)
-    adapting = sum(_unit_cost(grid, rates, b, images, batch_size) * steps for b, steps in adapt.items())
+    adapt = _adapt_steps(grid, images, rates, max(0.0, left - spent) * workers, batch_size, adapt_steps)
+    adapting = sum(_unit_cost(grid, rates, b, images, batch_size) * steps for b, steps in adapt.items()) / workers
     total = spent + adapting + embedding + RESERVE_SECONDS + 0.04 * (spent + adapting)
     return Schedule(chosen, adapt, total)
 

@@ -15,7 +15,11 @@ from medprior.study.arms import Grid
 from medprior.study.plan import Schedule
 
 SCHEMA = 1
-FREE = {"data": {"workers"}, "study": {"seeds", "minutes", "threads", "device"}, "pretrain": {"checkpoint_seconds"}}
+FREE = {
+    "data": {"workers"},
+    "study": {"seeds", "minutes", "threads", "workers", "device"},
+    "pretrain": {"checkpoint_seconds"},
+}
 
 
 @dataclass

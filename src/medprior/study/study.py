@@ -9,11 +9,12 @@ from typing import Any
 
 from medprior.config import Settings
 from medprior.data.catalog import PATIENTS_UNKNOWN
+from medprior.errors import RunError
 from medprior.files import make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Cell, Grid
 from medprior.study.best import take_home
-from medprior.study.cells import Bench, run_cell
+from medprior.study.cells import Bench
 from medprior.study.ground import Ground, prepare, read_catalog
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
@@ -22,6 +23,7 @@ from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, plan_lines, write_problems
+from medprior.study.workers import work_off, worker_count
 from medprior.training.device import pick_device, use_threads
 from medprior.training.interrupt import Stop, check, never
 
@@ -133,6 +135,7 @@ def _schedule(
         pretrain_steps=settings.pretrain.steps,
         adapt_steps=settings.adapt.steps,
         most_pretrain_steps=most,
+        workers=worker_count(settings, store.device),
     )
     record.keep_schedule(schedule)
     return schedule
@@ -140,28 +143,27 @@ def _schedule(
 
 def _adapt(bench: Bench, grid: Grid, progress: Progress, stop: Stop) -> StudyResults:
     cells = list(grid.cells())
-    folder = make_folder(bench.out / "cells")
-    done: list[CellResult] = []
-    with progress.task("Adapting", sum(_cost(bench, cell) for cell in cells), "steps") as bar:
-        for number, cell in enumerate(cells):
-            check(stop)
-            bar.note(f"cell {number + 1}/{len(cells)}")
-            path = folder / cell.key
-            if CellResult.exists(path):
-                done.append(CellResult.load(path))
-                bar.advance(_cost(bench, cell))
-                continue
-            result = run_cell(bench, cell, stop=stop, tick=bar.advance)
-            result.save(path)
-            done.append(result)
-            if cell.adaptation == "probe":
-                bar.advance(_cost(bench, cell))
-    return StudyResults(tuple(done), bench.ground.task.kind, bench.ground.task.names)
+    make_folder(bench.out / "cells")
+    finished = {cell: found for cell in cells if (found := _finished(bench, cell)) is not None}
+    left = [cell for cell in cells if cell not in finished]
+    with progress.task("Adapting", sum(map(bench.cost, cells)), "steps") as bar:
+        bar.advance(sum(map(bench.cost, finished)))
+        bar.note(f"{len(left)} of {len(cells)} cells to train")
+        if left:
+            work_off(bench, left, bar, stop)
+    results = [finished.get(cell) or CellResult.load(bench.cell_path(cell)) for cell in cells]
+    return StudyResults(results, bench.ground.task.kind, bench.ground.task.names)
 
 
-def _cost(bench: Bench, cell: Cell) -> int:
-    steps = bench.steps[cell.budget]
-    return {"scratch": steps, "scratch-2x": 2 * steps, "fine-tune": steps, "probe": 5}[cell.adaptation]
+def _finished(bench: Bench, cell: Cell) -> CellResult | None:
+    """The result of a cell that was done before; a damaged one is done again."""
+    path = bench.cell_path(cell)
+    if not CellResult.exists(path):
+        return None
+    try:
+        return CellResult.load(path)
+    except RunError:
+        return None
 
 
 def _facts(bench: Bench) -> dict[str, Any]:

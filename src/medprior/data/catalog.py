@@ -166,7 +166,7 @@ def build_catalog(
     """
     from medprior.data import indexing
 
-    root = Path(root).expanduser().resolve()
+    root = _resolved(Path(root))
     folder, found = find(root)
     table, warnings = indexing.index_files(folder, found.files, cache, workers, progress)
     catalog = _assemble(folder, table, found, [*warnings, *left_out(found)])
@@ -174,6 +174,14 @@ def build_catalog(
         first = "; ".join(f"{p}: {r}" for p, r in catalog.problems.head(3).itertuples(index=False))
         raise DataError(f"none of the {len(catalog.problems)} files can be read ({first})", where=str(root))
     return catalog
+
+
+def _resolved(root: Path) -> Path:
+    try:
+        return root.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        do = "Give the folder itself"
+        raise DataError("this path cannot be followed, its links lead in a circle", where=str(root), do=do) from error
 
 
 def _assemble(root: Path, table: pa.Table, found: Found, warnings: list[str]) -> Catalog:

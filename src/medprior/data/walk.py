@@ -14,6 +14,7 @@ _SIDECARS = frozenset(
     {".csv", ".tsv", ".txt", ".json", ".md", ".rst", ".xml", ".yaml", ".yml", ".toml", ".ini", ".pdf", ".html", ".htm"}
     | {".log", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".parquet", ".py", ".ipynb", ".sh", ".bval", ".bvec"}
 )
+_OWN = frozenset({"study.json", "catalog.parquet", "store.json"})  # a folder with one of these is medprior's output
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,22 @@ class File:
 
 @dataclass
 class Found:
-    """What a walk met: readable files, other kinds counted by suffix, links that lead out, names that are not text."""
+    """What a walk met: readable files, other kinds counted by suffix, names that are not text, and what was passed by:
+    links that lead out or nowhere, and folders that medprior wrote."""
 
     files: list[File] = field(default_factory=list)
     sidecars: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     links_out: int = 0
+    links_lost: int = 0
+    own_folders: int = 0
     unnameable: list[str] = field(default_factory=list)
 
 
 def find_files(root: Path) -> Found:
-    """Walk `root` (a resolved folder), sorted by path. Hidden entries and links are left out: a link within the root
-    is a second name of a file that is met anyway, one that leads out of it is counted.
+    """Walk `root` (a resolved folder), sorted by path. Hidden entries are left out, and folders below it that
+    medprior wrote: their pixels are copies, of tested patients too. A link is followed only where its file lies within
+    the root and is not met otherwise, as git-annex and DVC keep files.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -54,15 +59,35 @@ def _walk(folder: Path, root: Path, found: Found) -> None:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise DataError(f"a folder cannot be listed: {error.strerror}", where=str(folder)) from error
+    if folder != root and not _OWN.isdisjoint(entry.name for entry in entries):
+        found.own_folders += 1
+        return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_symlink():
-            found.links_out += not Path(entry.path).resolve().is_relative_to(root)
+            _follow(Path(entry.path), root, found)
         elif entry.is_dir():
             _walk(Path(entry.path), root, found)
         elif entry.is_file():
             _sort_in(Path(entry.path).relative_to(root).as_posix(), entry.stat(), found)
+
+
+def _follow(link: Path, root: Path, found: Found) -> None:
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):  # up to Python 3.12 a circle of links is a RuntimeError
+        found.links_lost += 1
+        return
+    if not target.is_relative_to(root):
+        found.links_out += 1
+    elif target.is_file() and _unmet(target.relative_to(root)):
+        _sort_in(link.relative_to(root).as_posix(), target.stat(), found)
+
+
+def _unmet(path: Path) -> bool:
+    """Whether a walk passes a file by: it is hidden, or its own name does not say what it is."""
+    return any(part.startswith(".") for part in path.parts) or readers.format_of(path) is None
 
 
 def _sort_in(path: str, stat: os.stat_result, found: Found) -> None:
@@ -100,8 +125,16 @@ def find(root: Path) -> tuple[Path, Found]:
 def _nothing_readable(root: Path, found: Found) -> DataError:
     there = found.sidecars + found.others
     held = f"it holds {_counted(there)}" if there else "it is empty"
-    if found.links_out:
-        held += f", and {found.links_out} links that lead out of it, which are not followed"
+    passed = [
+        f", {count} {what}"
+        for count, what in (
+            (found.links_out, "links that lead out of it, which are not followed"),
+            (found.links_lost, "links that lead nowhere"),
+            (found.own_folders, "folders that medprior wrote"),
+        )
+        if count
+    ]
+    held += "".join(passed)
     return DataError(f"no readable scan in this folder: {held}", where=str(root), do=f"Readable: {readers.READABLE}")
 
 
@@ -117,4 +150,8 @@ def left_out(found: Found) -> list[str]:
         warnings.append(f"Left out, of kinds that are not read: {_counted(found.others)}.")
     if found.links_out:
         warnings.append(f"Left out: {found.links_out} links that lead out of the folder.")
+    if found.links_lost:
+        warnings.append(f"Left out: {found.links_lost} links that lead nowhere or in a circle.")
+    if found.own_folders:
+        warnings.append(f"Left out: {found.own_folders} folders of results or pixels that medprior wrote.")
     return warnings

@@ -8,7 +8,7 @@ from scipy import stats
 
 from medprior.evaluation.intervals import Sample, difference, holm, interval, total_draws
 from medprior.evaluation.metrics import replicates, score
-from medprior.evaluation.resampling import draw_patients, smallest_class
+from medprior.evaluation.resampling import draw_patients, first_rows, smallest_class
 
 NORMAL = NormalDist()
 
@@ -143,6 +143,10 @@ def test_draws_keep_patients_whole_and_classes_full():
     assert np.all(weights[0::3] == weights[1::3])
     assert np.allclose(weights[targets == 1].sum(0), 30, rtol=1e-5)
     assert np.allclose(weights[targets == 0].sum(0), 90, rtol=1e-5)
+
+
+def test_first_rows_tell_patients_apart_without_names():
+    assert first_rows(np.array(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 0, 3, 1]
 
 
 def test_same_seed_same_draws_whatever_the_order_of_images():

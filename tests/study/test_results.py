@@ -1,10 +1,13 @@
 """Cells on disk and the rows of results.csv."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from medprior.errors import RunError
+from medprior.evaluation.resampling import first_rows
 from medprior.study.results import COLUMNS, CellResult, StudyResults
 
 
@@ -27,6 +30,19 @@ def test_a_cell_comes_back_as_it_was(tmp_path):
     for name, value in vars(before).items():
         assert np.array_equal(getattr(after, name), value), name
     assert sorted(p.name for p in path.parent.iterdir()) == ["mae-resnet18.a1-20.json", "mae-resnet18.a1-20.npz"]
+
+
+def test_patients_may_be_numbers_and_stay_numbers(tmp_path):
+    named = cell()
+    numbered = replace(named, patients=first_rows(named.patients))
+    numbered.save(tmp_path / "one")
+    assert b"p29" not in (tmp_path / "one.npz").read_bytes()
+    after = CellResult.load(tmp_path / "one")
+    assert after.patients.dtype.kind == "i"
+    by_name, by_number = (StudyResults([one], "binary", ("a", "b")).points("auroc") for one in (named, after))
+    assert by_number.smallest == by_name.smallest
+    spread = [next(iter(one.samples.values())).draws.std() for one in (by_name, by_number)]
+    assert spread[0] == pytest.approx(spread[1], rel=0.15)
 
 
 def test_saving_twice_writes_the_same_bytes(tmp_path):

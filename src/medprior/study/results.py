@@ -49,7 +49,8 @@ class CellResult:
     `adaptation` is "scratch", "scratch-2x", "probe" or "fine-tune"; `method` is None without pre-training of our own.
     `budget` counts labelled patients, `budget_images` their images. `fold` tells the test sets of a cross-validated
     study apart, over all repeats. `rows` (N,) are catalog rows, `scores` (N, K) probabilities, `targets` (N,) or (N, K)
-    as in `evaluation.metrics`, `patients` (N,) names.
+    as in `evaluation.metrics`, `patients` (N,) a number or name for each image's patient, the same in every cell;
+    numbers keep names out of the files.
     """
 
     arm: str
@@ -79,8 +80,9 @@ class CellResult:
         arrays, facts = _files(path)
         with said_plainly(facts):
             facts.parent.mkdir(parents=True, exist_ok=True)
+        patients = self.patients.astype(str) if self.patients.dtype == object else self.patients
         with replace_file(arrays) as aside, aside.open("wb") as file:
-            np.savez(file, rows=self.rows, scores=self.scores, targets=self.targets, patients=self.patients.astype(str))
+            np.savez(file, rows=self.rows, scores=self.scores, targets=self.targets, patients=patients)
         write_json(facts, {"schema": SCHEMA} | {k: v for k, v in vars(self).items() if k not in _ARRAYS})
 
     @staticmethod

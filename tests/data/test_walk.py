@@ -1,5 +1,6 @@
 """What a walk takes and what it passes by: medprior's own output, links, pipes, DICOM and masks."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,59 @@ def test_links_to_files_that_are_not_met_otherwise_are_scans(tmp_path):
     catalog = build_catalog(root)
     assert list(catalog.table["path"]) == ["a.png", "b.png", "c.png", "met.png"]
     assert "Left out: 1 links that lead out of the folder." in catalog.warnings
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match="pipe or a device"):
+        build_catalog(tmp_path / "a.png")
+    image(tmp_path / "b.png")
+    assert names(tmp_path) == ["b.png"]
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "IM0001", "1.2.840.77"])
+def test_dicom_is_said_to_be_unread_and_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(DataError) as refused:
+            build_catalog(place)
+        assert "DICOM is not read yet" in refused.value.do and "dcm2niix" in refused.value.do
+
+
+def test_other_unread_files_are_not_taken_for_dicom(tmp_path):
+    (tmp_path / "a.xyz").write_bytes(b"text")
+    with pytest.raises(DataError) as refused:
+        build_catalog(tmp_path)
+    assert "DICOM" not in refused.value.do
+
+
+def test_dicom_beside_scans_is_said_in_the_warning(tmp_path):
+    image(tmp_path / "a.png")
+    (tmp_path / "b.dcm").write_bytes(b"x")
+    assert "dcm2niix" in build_catalog(tmp_path).warnings[0]
+
+
+MASKS = ["labelsTr/a.png", "x/Masks/a.png", "annotations_1/a/b.png", "a_mask.png", "b_SEG.jpg", "c_label.png"]
+MASKS += ["Image_01L_1stHO.png", "Image_01L_2ndHO.png"]
+
+
+def test_what_looks_like_masks_is_counted_in_one_sentence(tmp_path):
+    scans = ["imagesTr/a.png", "unmasked.png", "label_3/a.png", "seg.png", "masks.png", "a_mask/b.png"]
+    for path in [*MASKS, *scans]:
+        image(tmp_path / path)
+    (said,) = build_catalog(tmp_path).warnings
+    assert said.startswith(f"{len(MASKS)} files look like masks") and "move them out" in said
+
+
+def test_scans_alone_give_no_word_of_masks(tmp_path):
+    image(tmp_path / "imagesTr/a.png")
+    assert build_catalog(tmp_path).warnings == []
+
+
+def test_names_of_several_lines_are_shown_on_one(tmp_path):
+    image(tmp_path / "a.png")
+    image(tmp_path / "b\n\u2028é.png")
+    (tmp_path / "c.x\ny").write_text("x")
+    catalog = build_catalog(tmp_path)
+    assert catalog.problems["path"].tolist() == ["b\\n\\u2028é.png"]
+    assert "\n" not in "".join(catalog.warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,9 @@ _SIDECARS = frozenset(
     | {".log", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".parquet", ".py", ".ipynb", ".sh", ".bval", ".bvec"}
 )
 _OWN = frozenset({"study.json", "catalog.parquet", "store.json"})  # a folder with one of these is medprior's output
+_DICOM = frozenset({".dcm", ".dicom", ".ima"})
+_NO_DICOM = "DICOM is not read yet in this version: convert it to NIfTI (with dcm2niix) or PNG"
+_MASK = re.compile(r"(^|/)(labels|masks|annotations)[^/]*/|_(mask|seg|label|1stho|2ndho)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Found:
     links_lost: int = 0
     own_folders: int = 0
     unnameable: list[str] = field(default_factory=list)
+    first_other: str = ""
 
 
 def find_files(root: Path) -> Found:
@@ -95,11 +100,17 @@ def _sort_in(path: str, stat: os.stat_result, found: Found) -> None:
     if suffix in _SIDECARS:
         found.sidecars[suffix] += 1
     elif readers.format_of(path) is None:
-        found.others[suffix or "no ending"] += 1
+        found.others[_shown(suffix) or "no ending"] += 1
+        found.first_other = found.first_other or path
     elif not path.isprintable():
-        found.unnameable.append(path.encode("utf-8", "backslashreplace").decode())
+        found.unnameable.append(_shown(path))
     else:
         found.files.append(File(path, stat.st_size, stat.st_mtime_ns))
+
+
+def _shown(name: str) -> str:
+    """A name that can be printed on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def find(root: Path) -> tuple[Path, Found]:
@@ -116,8 +127,11 @@ def find(root: Path) -> tuple[Path, Found]:
     if not root.exists():
         beside = nearest(root.name, [p.name for p in root.parent.iterdir()]) if root.parent.is_dir() else None
         raise DataError("there is no such folder or file", where=str(root), do=f"Nearest: {beside}" if beside else None)
+    if not root.is_file():
+        raise DataError("this is a pipe or a device", where=str(root), do="Give a folder or a file of scans")
     if readers.format_of(root) is None:
-        raise DataError("this file is of no readable kind", where=str(root), do=f"Readable: {readers.READABLE}")
+        do = _NO_DICOM if _is_dicom(root) else f"Readable: {readers.READABLE}"
+        raise DataError("this file is of no readable kind", where=str(root), do=do)
     stat = root.stat()
     return root.parent, Found([File(root.name, stat.st_size, stat.st_mtime_ns)])
 
@@ -135,7 +149,22 @@ def _nothing_readable(root: Path, found: Found) -> DataError:
         if count
     ]
     held += "".join(passed)
-    return DataError(f"no readable scan in this folder: {held}", where=str(root), do=f"Readable: {readers.READABLE}")
+    dicom = not _DICOM.isdisjoint(found.others) or (found.first_other and _is_dicom(root / found.first_other))
+    do = f"{_NO_DICOM}. " if dicom else ""
+    return DataError(
+        f"no readable scan in this folder: {held}", where=str(root), do=f"{do}Readable: {readers.READABLE}"
+    )
+
+
+def _is_dicom(file: Path) -> bool:
+    """By its ending, or by the mark of DICOM files, which often have no ending."""
+    if file.suffix.lower() in _DICOM:
+        return True
+    try:
+        with file.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _counted(kinds: Counter[str]) -> str:
@@ -144,14 +173,24 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def left_out(found: Found) -> list[str]:
-    """A sentence for each kind of thing that was met and not taken."""
+    """A sentence for each kind of thing that was met and not taken, and for what was taken and looks like masks."""
     warnings = []
     if found.others:
-        warnings.append(f"Left out, of kinds that are not read: {_counted(found.others)}.")
+        advice = f" {_NO_DICOM}." if not _DICOM.isdisjoint(found.others) else ""
+        warnings.append(f"Left out, of kinds that are not read: {_counted(found.others)}.{advice}")
     if found.links_out:
         warnings.append(f"Left out: {found.links_out} links that lead out of the folder.")
     if found.links_lost:
         warnings.append(f"Left out: {found.links_lost} links that lead nowhere or in a circle.")
     if found.own_folders:
         warnings.append(f"Left out: {found.own_folders} folders of results or pixels that medprior wrote.")
+    masks = sum(_MASK.search(_unended(file.path)) is not None for file in found.files)
+    if masks:
+        warnings.append(
+            f"{masks} files look like masks by their names and are read as images: move them out of the folder."
+        )
     return warnings
+
+
+def _unended(path: str) -> str:
+    return path.removesuffix(PurePosixPath(path).name) + readers.stem_of(path)

@@ -130,7 +130,8 @@ def validate(tree: Mapping[str, Any]) -> Settings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "constrained-int")
         given = first.get("input")
-        raise SettingsError(f"wrong value {given!r}: {first['msg'].lower()}", where=f"setting {where}") from None
+        do = f"Give another value with its option (medprior run --help) or with --set {where}=..."
+        raise SettingsError(f"wrong value {given!r}: {first['msg'].lower()}", where=f"setting {where}", do=do) from None
 
 
 def _check_names(tree: Mapping[str, Any]) -> None:

@@ -14,6 +14,11 @@ from typing import Any
 
 from medprior.errors import OutputError
 
+_NO_PLACE = {
+    getattr(errno, name)
+    for name in ["EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXIST", "ENOENT", "ENAMETOOLONG", "EINVAL", "ELOOP"]
+}
+
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
@@ -45,7 +50,7 @@ def said_plainly(path: Path) -> Iterator[None]:
                 where=str(path),
                 do="Free some space or choose another --out, then repeat the command",
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in _NO_PLACE:
             raise OutputError(
                 "this place cannot be written to", where=str(path), do="Choose another --out or mend the permissions"
             ) from None
@@ -63,6 +68,27 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; not-a-number becomes null."""
     write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; the system lets go of it however the process ends.
+
+    Raises:
+        OutputError: another process works there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            do = "Wait for it, or choose another --out"
+            raise OutputError("another medprior works in this folder", where=str(folder), do=do) from None
+        yield
 
 
 def digest(path: Path) -> str:

@@ -15,8 +15,8 @@ from PIL import Image
 from medprior.cli import main
 
 SETTINGS = [
-    "pretrain.steps=2", "pretrain.batch_size=8", "adapt.steps=2", "study.folds=2", "study.repeats=1", "study.threads=1", "study.workers=1",
-    "mae.decoder_width=32", "mae.decoder_depth=1",
+    "pretrain.steps=2", "pretrain.batch_size=8", "adapt.steps=2", "study.folds=2", "study.repeats=1",
+    "study.threads=1", "study.workers=1", "mae.decoder_width=32", "mae.decoder_depth=1",
 ]  # fmt: skip
 QUICK = [*["--size", "32", "--methods", "mae", "--backbone", "test_vit", "--budgets", "8", "--seeds", "1"]]
 QUICK += [word for setting in SETTINGS for word in ("--set", setting)]

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from medprior.config import Settings, load_settings
-from medprior.errors import Interrupted, RunError
+from medprior.errors import Interrupted, LabelError, OutputError, RunError
+from medprior.files import alone_in
 from medprior.report.assemble import report
+from medprior.study.alone import pretrain_alone
 from medprior.study.prediction import embed_scans, predict_scans
 from medprior.study.study import Outcome, run_study
 
@@ -115,8 +117,36 @@ def test_changed_labels_are_refused(outcome: Outcome, cohort: Path, tmp_path: Pa
     other = tmp_path / "labels.csv"
     lines = cohort.read_text().splitlines()
     other.write_text("\n".join(lines[:-3]))
-    with pytest.raises(RunError, match="labels were others"):
+    with pytest.raises(RunError, match="changed since this study began"):
         run_study(cohort.parent, other, small(), outcome.out)
+
+
+def test_a_study_that_never_came_to_a_plan_binds_nobody(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelError):
+        run_study(cohort.parent, cohort, small("study.budgets=[1]"), tmp_path)
+    run_study(cohort.parent, cohort, small("study.budgets=[12]", "study.seeds=1"), tmp_path)
+
+
+def test_what_is_damaged_is_made_again(outcome: Outcome, cohort: Path) -> None:
+    encoder = next(outcome.out.glob("pretrain/*/*/encoder.safetensors"))
+    whole = encoder.read_bytes()
+    encoder.write_bytes(whole[:500])
+    (outcome.out / "best" / "predictor.json").write_text("{")
+    run_study(cohort.parent, cohort, small(), outcome.out)
+    assert encoder.read_bytes() == whole
+    assert json.loads((outcome.out / "best" / "predictor.json").read_text())["schema"] == 1
+
+
+def test_two_at_once_are_refused(outcome: Outcome, cohort: Path) -> None:
+    with alone_in(outcome.out), pytest.raises(OutputError, match="another medprior"):
+        run_study(cohort.parent, cohort, small(), outcome.out)
+
+
+def test_encoders_are_made_without_labels(cohort: Path, tmp_path: Path) -> None:
+    (folder,) = pretrain_alone(cohort.parent, small(), tmp_path)
+    before = (folder / "encoder.safetensors").stat().st_mtime_ns
+    assert pretrain_alone(cohort.parent, small(), tmp_path) == [folder]
+    assert (folder / "encoder.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_report_is_one_page_without_paths(outcome: Outcome, cohort: Path) -> None:

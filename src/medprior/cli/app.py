@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from medprior import __version__
 from medprior.cli import options as o
 from medprior.cli.display import Terminal
-from medprior.errors import MedpriorError, SettingsError, nearest
+from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
 
 app = typer.Typer(
     name="medprior",
@@ -33,15 +34,21 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         app(standalone_mode=False)
+    except Interrupted:
+        _say_stopped()
     except MedpriorError as error:
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\nerror: stopped\nThe same command resumes", file=sys.stderr)
-        sys.exit(130)
+        _say_stopped()
     except Exception as error:
         sys.exit(_usage(error))
+
+
+def _say_stopped() -> NoReturn:
+    print("\nStopped. The same command resumes", file=sys.stderr)
+    sys.exit(Interrupted.exit_code)
 
 
 def _usage(error: Exception) -> int:
@@ -108,7 +115,7 @@ def run(
         config, set_, methods=methods, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
         patient=patient, label=label, free_validation=free_validation,
     )  # fmt: skip
-    _study(scans, labels, out, settings)
+    _study(scans, labels, out, settings, private={config: "SETTINGS.yaml"})
 
 
 @app.command()
@@ -135,7 +142,7 @@ def compare(
         config, set_, methods=methods or ",".join(METHODS.names()), backbone=backbone, size=size, budgets=budgets,
         seeds=seeds, minutes=minutes, patient=patient, label=label, free_validation=free_validation,
     )  # fmt: skip
-    _study(scans, labels, out, settings)
+    _study(scans, labels, out, settings, private={config: "SETTINGS.yaml"})
 
 
 @app.command()
@@ -231,7 +238,7 @@ def finetune(
         config, assignments, methods=None, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
         patient=patient, label=label, free_validation=free_validation,
     )  # fmt: skip
-    _study(scans, labels, out, settings)
+    _study(scans, labels, out, settings, private={encoder: "ENCODER", config: "SETTINGS.yaml"})
 
 
 @app.command()
@@ -283,7 +290,14 @@ def doctor(out: o.Out = Path("out")) -> None:
         raise typer.Exit(1)
 
 
-def _study(scans: Path, labels: Path | None, out: Path, settings: object, terminal: Terminal | None = None) -> None:
+def _study(
+    scans: Path,
+    labels: Path | None,
+    out: Path,
+    settings: object,
+    terminal: Terminal | None = None,
+    private: dict[Path | None, str] | None = None,
+) -> None:
     from medprior.config import Settings
     from medprior.report.assemble import report
     from medprior.study.study import run_study
@@ -295,16 +309,22 @@ def _study(scans: Path, labels: Path | None, out: Path, settings: object, termin
     terminal = terminal or Terminal()
     with polite_stop() as stop:
         outcome = run_study(scans, labels, settings, out, progress=terminal, stop=stop)
-    page = report(outcome, command=_command())
+    command = _shared_command({scans: "SCANS", labels: "LABELS.csv", out: "OUT", **(private or {})})
+    page = report(outcome, command)
     terminal.say("")
     for line in print_verdict(outcome.verdict):
         terminal.say(line)
     terminal.say(f"Report   {page}")
-    terminal.say(f"Model    {out / 'best'}   (medprior predict {out / 'best'} NEW_SCANS)")
+    terminal.say(f"Model    {out / 'best'}   (medprior predict {shlex.quote(str(out / 'best'))} NEW_SCANS)")
     terminal.say("Resume or extend (more --seeds): the same command")
 
 
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["medprior", *sys.argv[1:]])
+def _shared_command(private: dict[Path | None, str]) -> str:
+    """This command as it may stand in a report: paths, which often name patients, give way to words."""
+    words = {str(path): word for path, word in private.items() if path is not None}
+    shown = [words.get(word, word) for word in sys.argv[1:]]
+    for number, word in enumerate(shown):
+        name, _, value = word.partition("=")
+        if value in words or name == "pretrain.weights":
+            shown[number] = f"{name}={words.get(value, 'WEIGHTS')}"
+    return shlex.join(["medprior", *shown])

@@ -18,7 +18,7 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import Pretraining
 from medprior.study.ground import Ground, common_modality, view_size
 from medprior.study.plan import DEFAULT_MINUTES
-from medprior.study.pretraining import chosen_methods, make_trainer, run_pretraining, training_preset
+from medprior.study.pretraining import check_methods, chosen_methods, make_trainer, run_pretraining, training_preset
 from medprior.study.record import Record
 from medprior.study.words import catalog_lines, write_problems
 from medprior.tasks.classification import Classification
@@ -35,7 +35,8 @@ def pretrain_alone(
     """Pre-train each asked-for method on every scan of a folder; returns the run folders. The same call resumes."""
     device = pick_device(settings.study.device)
     make_folder(out)
-    record = Record.open(out, scans, None, settings)
+    check_methods(settings)
+    record = Record.open(out, settings)
     ground = unlabelled_ground(scans, settings, out, device.type == "cuda", progress)
     record.same_data(ground.catalog.fingerprint())
     store = ground.store.resident(device)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
-from medprior.backbones.weights import save_encoder
+from medprior.backbones.weights import load_encoder, save_encoder
+from medprior.errors import MedpriorError
 from medprior.evaluation.metrics import score
 from medprior.evaluation.probes import fit_temperature, linear_probe
 from medprior.progress import Progress, silent
@@ -71,6 +72,16 @@ def take_home(
     _predictor(bench, model, temperature, origin).save(folder)
     save_encoder(model.encoder, folder)
     return origin
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a predictor and its encoder can be read from `folder`."""
+    try:
+        Predictor.load(folder)
+        load_encoder(folder)
+    except MedpriorError:
+        return False
+    return True
 
 
 def _train(bench: Bench, cell: Cell, train: Labelled, stop: Stop) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,11 @@ def _features(
     encoder: Encoder, catalog: Catalog, pre: Preprocessing, progress: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     device = pick_device()
+    fits = np.array([len(shape) == pre.spatial_dims for shape in catalog.table["shape"]])
+    if not fits.any():
+        kind = "images" if pre.spatial_dims == 2 else "volumes"
+        raise DataError(f"none of the {len(catalog):,} scans are {kind}", where=str(catalog.root), do=f"Give {kind}")
+    catalog = replace(catalog, table=catalog.table[fits].reset_index(drop=True))
     with tempfile.TemporaryDirectory(prefix="medprior-") as place:
         store = PixelStore.build(
             catalog,
@@ -104,7 +109,8 @@ def _features(
             raise DataError("none of the scans could be read", where=str(catalog.root))
         base = base_recipe(pre.modality, pre.size, pre.spatial_dims)
         with progress.task("Embedding", len(rows), "images") as bar:
-            return rows, embed(encoder.to(device), store.resident(device), rows, base, bar.advance)
+            features = embed(encoder.to(device), store.resident(device), rows, base, bar.advance)
+    return np.flatnonzero(fits)[rows], features
 
 
 def _table(
@@ -118,16 +124,34 @@ def _table(
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(
-        ["path", "member", "frame", *[f"p_{name}" for name in predictor.names], "predicted", "familiar", "distance"]
+        [
+            "path",
+            "member",
+            "frame",
+            *[f"p_{name}" for name in predictor.names],
+            "predicted",
+            "familiar",
+            "distance",
+            "reason",
+        ]
     )
     for row, found in enumerate(catalog.table.itertuples()):
         values = [f"{p:.4f}" for p in chances[row]] if shown[row] else [""] * len(predictor.names)
         named = _named(predictor, chances[row]) if shown[row] else ""
         far = f"{distance[row] / predictor.familiarity.limit:.2f}" if np.isfinite(distance[row]) else ""
-        writer.writerow([found.path, found.member, found.frame, *values, named, "no" if strange[row] else "yes", far])
+        familiar = "no" if strange[row] else "yes"
+        reason = _reason(bool(strange[row]), distance[row])
+        writer.writerow([found.path, found.member, found.frame, *values, named, familiar, far, reason])
     for problem in catalog.problems.itertuples():
-        writer.writerow([problem.path, "", "", *[""] * len(predictor.names), "", "unreadable", problem.reason])
+        writer.writerow([problem.path, "", "", *[""] * len(predictor.names), "", "", "", problem.reason])
     return text.getvalue()
+
+
+def _reason(strange: bool, distance: float) -> str:
+    """Why a scan is refused, or nothing."""
+    if not np.isfinite(distance):
+        return "its pixels cannot be used by this model"
+    return "unlike the scans this model was trained on" if strange else ""
 
 
 def _named(predictor: Predictor, chances: NDArray[np.float64]) -> str:

@@ -14,10 +14,10 @@ from medprior.backbones.factory import create_encoder
 from medprior.backbones.weights import load_encoder, save_encoder
 from medprior.config import Settings
 from medprior.data.store import ResidentStore
-from medprior.errors import unknown
+from medprior.errors import MedpriorError, unknown
 from medprior.files import make_folder, replace_file
 from medprior.methods import METHODS
-from medprior.methods.factory import create_method, presets
+from medprior.methods.factory import create_method, make_config, presets
 from medprior.methods.method import DataFacts, Method, TrainingPreset
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Pretraining
@@ -52,6 +52,17 @@ def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool) -> tuple
         return ((GIVEN, asked.backbone or "resnet18"),)
     methods = asked.methods or (GPU_METHODS if on_gpu else CPU_METHODS)
     return tuple((method, suitable_backbone(method, asked.backbone, spatial_dims, on_gpu)) for method in methods)
+
+
+def check_methods(settings: Settings) -> None:
+    """Refuse unknown presets and wrong settings of the methods asked for before any work.
+
+    Raises:
+        SettingsError: with the nearest right name, or what is allowed.
+    """
+    for method in {*settings.pretrain.methods, *settings.method}:
+        training_preset(settings, method)
+        make_config(method, settings.pretrain.preset, settings.method.get(method))
 
 
 def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu: bool) -> str:
@@ -169,7 +180,7 @@ def run_pretraining(
             "settings": settings.model_dump(mode="json", include={"pretrain": True, "method": True}, exclude=UNTOLD),
         },
     )
-    if run.finished:
+    if run.finished and _is_whole(folder):
         return folder
     if which.method == GIVEN:
         encoder = _given(ground, store, settings.pretrain.weights or "", which.backbone, which.fold)
@@ -186,6 +197,16 @@ def run_pretraining(
     _save_features(ground, store, trainer.method.encoder, folder, progress)
     run.finish({"steps": steps, "seconds": seconds, "images": len(trainer.sampler.rows), "wait_seconds": trainer.wait})
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether encoder and features can be read; a damaged run is done again."""
+    try:
+        load_encoder(folder)
+        features_of(folder)
+    except (MedpriorError, OSError, ValueError):
+        return False
+    return True
 
 
 def _given(ground: Ground, store: ResidentStore, weights: str, backbone: str, fold: int) -> Encoder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ FREE = {
     "study": {"seeds", "minutes", "threads", "workers", "device"},
     "pretrain": {"checkpoint_seconds"},
 }
+"""Settings that may change between two calls of one study."""
+ANEW = "Choose another --out, or delete the folder to start anew"
 
 
 @dataclass
@@ -30,31 +31,22 @@ class Record:
     facts: dict[str, Any]
 
     @classmethod
-    def open(cls, out: Path, scans: Path, labels: Path | None, settings: Settings) -> Record:
-        """Start or take up the study in `out`.
+    def open(cls, out: Path, settings: Settings) -> Record:
+        """Start or take up the study in `out`. One that never came to a plan binds nobody.
 
         Raises:
             RunError: it holds another study, or a damaged record.
         """
-        asked = {
-            "schema": SCHEMA,
-            "scans": _digest(str(scans.resolve()).encode()),
-            "labels": _digest(labels.read_bytes()) if labels and labels.is_file() else "",
-            "settings": settings.model_dump(mode="json", exclude=FREE),
-        }
+        asked = {"schema": SCHEMA, "settings": settings.model_dump(mode="json", exclude=FREE)}
         path = out / "study.json"
-        if not path.exists():
+        found = _read(path) if path.exists() else {}
+        if not found.get("schedule") and not found.get("steps"):
             write_json(path, asked)
             return cls(path, asked)
-        found = _read(path)
         for name, value in asked.items():
             if found.get(name) != json.loads(json.dumps(value)):
                 what = _difference(found.get(name), value, name)
-                raise RunError(
-                    f"the folder holds another study: {what}",
-                    where=str(out),
-                    do="Choose another --out, or delete the folder to start anew",
-                )
+                raise RunError(f"the folder holds another study: {what}", where=str(out), do=ANEW)
         return cls(path, found)
 
     def same_data(self, fingerprint: str) -> None:
@@ -68,12 +60,20 @@ class Record:
         self._write()
 
     def schedule(self, grid: Grid) -> Schedule | None:
-        """The steps fixed at the start, or None."""
+        """The steps fixed at the start, or None.
+
+        Raises:
+            RunError: they cannot be read.
+        """
         kept = self.facts.get("schedule")
         if not kept:
             return None
-        pretrain = {(m, b): int(kept["pretrain_steps"][f"{m}/{b}"]) for m, b in grid.methods}
-        return Schedule(pretrain, {int(b): int(s) for b, s in kept["adapt_steps"].items()}, float(kept["seconds"]))
+        try:
+            pretrain = {(m, b): int(kept["pretrain_steps"][f"{m}/{b}"]) for m, b in grid.methods}
+            adapt = {int(b): int(s) for b, s in kept["adapt_steps"].items()}
+            return Schedule(pretrain, adapt, float(kept["seconds"]))
+        except (TypeError, KeyError, ValueError, AttributeError):
+            raise _damaged(self.path) from None
 
     def keep_schedule(self, schedule: Schedule) -> None:
         """Fix the steps for good."""
@@ -104,12 +104,13 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise RunError(
-            "the record of the study is damaged",
-            where=str(path),
-            do="Choose another --out, or delete the folder to start anew",
-        )
+        raise _damaged(path)
     return found
+
+
+def _damaged(path: Path) -> RunError:
+    do = "Choose another --out; encoders and cells that were finished stay in this folder"
+    return RunError("the record of the study is damaged", where=str(path), do=do)
 
 
 def _difference(old: Any, new: Any, name: str) -> str:
@@ -117,10 +118,4 @@ def _difference(old: Any, new: Any, name: str) -> str:
         for key in sorted({*old, *new}):
             if old.get(key) != json.loads(json.dumps(new.get(key))):
                 return _difference(old.get(key), new.get(key), f"{name}.{key}")
-    if name in ("scans", "labels"):
-        return f"its {name} were others"
     return f"{name.removeprefix('settings.')} was {old!r}, now {new!r}"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=12).hexdigest()

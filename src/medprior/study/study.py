@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medprior.config import Settings
 from medprior.data.catalog import PATIENTS_UNKNOWN
 from medprior.errors import RunError
-from medprior.files import make_folder, said_plainly, write_json, write_text
+from medprior.files import alone_in, make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Cell, Grid
-from medprior.study.best import take_home
+from medprior.study.best import is_whole, take_home
 from medprior.study.cells import Bench
 from medprior.study.ground import Ground, prepare, read_catalog
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
-from medprior.study.pretraining import chosen_methods, run_pretraining, training_preset
+from medprior.study.pretraining import check_methods, chosen_methods, run_pretraining, training_preset
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
@@ -59,8 +61,23 @@ def run_study(
     """
     began = time.perf_counter()
     device = pick_device(settings.study.device)
+    check_methods(settings)
     make_folder(out)
-    record = Record.open(out, scans, labels, settings)
+    with alone_in(out):
+        return _run(scans, labels, settings, out, device, began, progress, stop)
+
+
+def _run(
+    scans: Path,
+    labels: Path | None,
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    began: float,
+    progress: Progress,
+    stop: Stop,
+) -> Outcome:
+    record = Record.open(out, settings)
     use_threads(settings.study.threads)
     catalog = read_catalog(scans, labels, settings, out, progress)
     record.same_data(catalog.fingerprint())
@@ -83,7 +100,8 @@ def run_study(
     results = _adapt(bench, grid, progress, stop)
     verdict = make_verdict(results, facts=_facts(bench))
     _write(out, results, verdict)
-    best = record.best() or take_home(bench, grid, out / "best", progress=progress, stop=stop)
+    kept = record.best() if is_whole(out / "best") else None
+    best = kept or take_home(bench, grid, out / "best", progress=progress, stop=stop)
     record.keep_best(best)
     return Outcome(
         ground, grid, schedule, settings, results, verdict, found, planned, best, out, time.perf_counter() - began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,19 +106,24 @@ class Predictor:
         """
         try:
             facts = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
-            arrays = dict(np.load(folder / "head.npz", allow_pickle=False))
-        except (OSError, ValueError) as error:
+            with np.load(folder / "head.npz", allow_pickle=False) as arrays:
+                familiarity = Familiarity(arrays["mean"], arrays["precision"], float(facts["familiarity_limit"]))
+                weight, bias = arrays["weight"], arrays["bias"]
+            predictor = cls(
+                kind=facts["kind"],
+                names=tuple(facts["names"]),
+                weight=weight,
+                bias=bias,
+                temperature=float(facts["temperature"]),
+                preprocessing=Preprocessing(**facts["preprocessing"]),
+                familiarity=familiarity,
+                origin=facts["origin"],
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile):
+            what = "this folder holds no predictor, or a damaged one"
+            raise RunError(what, where=str(folder), do="Give the best/ folder of a finished run") from None
+        if facts.get("schema") != SCHEMA:
             raise RunError(
-                "no predictor here", where=str(folder), do=f"Give the best/ folder of a finished run ({error})"
-            ) from None
-        familiarity = Familiarity(arrays["mean"], arrays["precision"], facts["familiarity_limit"])
-        return cls(
-            kind=facts["kind"],
-            names=tuple(facts["names"]),
-            weight=arrays["weight"],
-            bias=arrays["bias"],
-            temperature=facts["temperature"],
-            preprocessing=Preprocessing(**facts["preprocessing"]),
-            familiarity=familiarity,
-            origin=facts["origin"],
-        )
+                f"a predictor of another version ({facts.get('schema')})", where=str(folder), do="Make it anew"
+            )
+        return predictor

@@ -175,7 +175,7 @@ def embed(
         with precision(device):
             found.append(encoder.pool(encoder(pixels)).float().cpu())
         tick(len(pixels))
-    features: NDArray[np.float32] = torch.cat(found).numpy()
+    features: NDArray[np.float32] = torch.cat(found or [torch.zeros(0, encoder.embed_dim)]).numpy()
     return features
 
 

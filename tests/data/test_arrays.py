@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from medprior.data.indexing import examine
 from medprior.data.readers import arrays
+from medprior.data.walk import File
 from medprior.errors import DataError
 
 tmp_is_shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
@@ -161,9 +163,9 @@ def test_labels_of_another_length_are_refused(tmp_path):
         arrays.group(["a.npz"], tmp_path)
 
 
-def npz_with_header(folder, shape, payload=b""):
+def npz_with_header(folder, shape, payload=b"", descr="|u1"):
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
     with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", header.getvalue() + payload)
 
@@ -202,3 +204,55 @@ def test_damaged_bytes_give_scans_or_a_data_error(tmp_path, ending, edits, cut):
             assert arrays.read(source, tmp_path).pixels.ndim in (3, 4)
     except DataError as error:
         assert error.where == f"a.{ending}"
+
+
+@pytest.mark.parametrize("descr", ["|u1", "<f8", "|V0", "|S0"])
+@pytest.mark.parametrize("shape", [(10**9, 32, 32), (10**9, 0, 8, 8)])
+def test_a_small_file_that_announces_a_thousand_million_images_is_one_problem(tmp_path, shape, descr):
+    npz_with_header(tmp_path, shape, b"\0" * 100, descr)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        (tmp_path / "a.npy").write_bytes(archive.read("images.npy"))
+    for name in ("a.npy", "a.npz"):
+        begin = time.perf_counter()
+        with pytest.raises(DataError, match=r"truncated|holds no pixels"):
+            arrays.group([name], tmp_path)
+        assert time.perf_counter() - begin < 0.5
+
+
+def test_a_header_that_is_no_python_is_said_plainly(tmp_path):
+    header = b"{'shape': " + b"(" * 90
+    (tmp_path / "nest.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DataError, match="the header of the array is truncated or damaged") as refused:
+        arrays.group(["nest.npy"], tmp_path)
+    assert "Error" not in refused.value.what
+
+
+@pytest.mark.parametrize("told", ["truly", "falsely"])
+def test_a_stack_cut_short_is_one_problem_and_found_once(tmp_path, told):
+    """The zip's directory may tell the real length of a member, or the one that the array announces."""
+    npz_with_header(tmp_path, (100_000, 8, 8), b"\0" * 64_000)
+    data = (tmp_path / "a.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        size = archive.getinfo("images.npy").file_size
+    if told == "falsely":
+        place = data.rindex(size.to_bytes(4, "little"))
+        data = data[:place] + (6_400_128).to_bytes(4, "little") + data[place + 4 :]
+    (tmp_path / "a.npz").write_bytes(data)
+    stat = (tmp_path / "a.npz").stat()
+    begin = time.perf_counter()
+    (row,) = examine(File("a.npz", stat.st_size, stat.st_mtime_ns), tmp_path)
+    assert "truncated" in row["reason"] and time.perf_counter() - begin < 2
+
+
+def test_a_damaged_stack_is_unpacked_once_and_is_one_problem(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (2000, 32, 32), np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", images=values, more_images=values[:3])
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / "a.npz").write_bytes(data)
+    stat = (tmp_path / "a.npz").stat()
+    begin = time.perf_counter()
+    *good, bad = examine(File("a.npz", stat.st_size, stat.st_mtime_ns), tmp_path)
+    assert time.perf_counter() - begin < 3  # unpacking 2 MB for each of 2,000 images would take a minute
+    assert bad["reason"].startswith("images 1 and 1,999 more: the file is truncated or damaged")
+    assert good and all(row["member"] == "more_images" for row in good)

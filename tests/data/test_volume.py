@@ -143,3 +143,13 @@ def test_damaged_bytes_give_a_scan_or_a_data_error(tmp_path, edits, cut, packed)
         assert volume.read(Source("volume", (name,)), tmp_path).pixels.ndim == 4
     except DataError as error:
         assert error.where == name
+
+
+def test_half_a_packed_file_is_said_to_be_truncated(tmp_path):
+    source = save(tmp_path, np.random.default_rng(0).integers(0, 999, (9, 9, 9)).astype(np.int16))
+    data = (tmp_path / "a.nii.gz").read_bytes()
+    for share in (len(data) // 2, 200, 40):
+        (tmp_path / "a.nii.gz").write_bytes(data[:share])
+        with pytest.raises(DataError, match="truncated") as refused:
+            volume.read(source, tmp_path)
+        assert "work out" not in refused.value.what

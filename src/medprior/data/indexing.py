@@ -98,7 +98,7 @@ def _examine_all(root: Path, files: Sequence[File], workers: int | None, progres
 
 
 def examine(file: File, root: Path) -> list[Row]:
-    """Decode all scans of one file; what cannot be read becomes a row with a reason."""
+    """Decode all scans of one file; what cannot be read becomes a row with a reason, one for all that share it."""
     stamp = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns}
     family = readers.format_of(file.path)
     assert family is not None, file.path
@@ -106,17 +106,27 @@ def examine(file: File, root: Path) -> list[Row]:
         sources = readers.reader(family).group([file.path], root)
     except DataError as error:
         return [stamp | {"reason": error.what}]
-    return [stamp | _scan_row(source, root) for source in sources]
+    rows: list[Row] = []
+    bad: dict[tuple[str, str], list[Source]] = {}
+    for source in sources:
+        try:
+            rows.append(stamp | _scan_row(source, root))
+        except (DataError, OSError) as error:
+            what = error.what if isinstance(error, DataError) else str(error)
+            bad.setdefault((source.member, what), []).append(source)
+    return rows + [stamp | {"reason": _place(alike) + what} for (_, what), alike in bad.items()]
+
+
+def _place(alike: Sequence[Source]) -> str:
+    first = alike[0]
+    if first.frame < 0:
+        return ""
+    more = f" and {len(alike) - 1:,} more" if len(alike) > 1 else ""
+    return f"{first.member or 'page'} {first.frame + 1}{more}: "
 
 
 def _scan_row(source: Source, root: Path) -> Row:
-    try:
-        scan = readers.read(source, root)
-        digest = _digest(source, scan, root)
-    except (DataError, OSError) as error:
-        what = error.what if isinstance(error, DataError) else str(error)
-        place = f"{source.member or 'page'} {source.frame + 1}: " if source.frame >= 0 else ""
-        return {"reason": place + what}
+    scan = readers.read(source, root)
     return {
         "reader": source.reader,
         "member": source.member,
@@ -129,7 +139,7 @@ def _scan_row(source: Source, root: Path) -> Row:
         "spacing": scan.spacing,
         "patient": scan.patient or "",
         "split": source.split,
-        "hash": digest,
+        "hash": _digest(source, scan, root),
         "label": source.label,
     }
 

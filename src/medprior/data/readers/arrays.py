@@ -20,6 +20,7 @@ import math
 import re
 import threading
 import zipfile
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,7 @@ _CHANNELS = (1, 3, 4)
 _SMALLEST = 4  # pixels of a side: below, an array is a table
 _OTHER = re.compile(r"(^|_)(labels?|targets?|y|masks?|segs?|segmentations?|ids?|affine|spacing)$", re.IGNORECASE)
 _STACK = re.compile(r"^(?:(train|val|test)_)?images$")
+_MOST_DEFLATED = 1040  # bytes out of one, a little above what the format can reach
 _unpacking = threading.Lock()
 
 
@@ -87,7 +89,7 @@ def read(source: Source, root: Path) -> Scan:
 def _sources(path: str, root: Path) -> list[Source]:
     with refusing(path, root):
         if path.lower().endswith(".npy"):
-            return _of_array(path, "", _header(root / path, "")[0])
+            return _of_array(path, "", *_header(root / path, ""))
         names = _members(root / path)
         found = [s for name in names if not _OTHER.search(name) for s in _of_member(path, name, names, root)]
         if not found:
@@ -100,7 +102,8 @@ def _of_member(path: str, name: str, names: Sequence[str], root: Path) -> list[S
     shape, dtype = _header(root / path, name)
     stack = _STACK.match(name)
     if stack is None:
-        return _of_array(path, name, shape) if _pictures(shape, dtype) else []
+        return _of_array(path, name, shape, dtype) if _pictures(shape, dtype) else []
+    _require_pixels(shape, dtype)
     _channel_axis(shape[1:])
     labels = re.sub("images$", "labels", name)
     targets = _targets(_array(root / path, labels), shape[0]) if labels in names else [None] * shape[0]
@@ -108,10 +111,17 @@ def _of_member(path: str, name: str, names: Sequence[str], root: Path) -> list[S
     return [Source("arrays", (path,), name, frame, split, target) for frame, target in enumerate(targets)]
 
 
-def _of_array(path: str, member: str, shape: tuple[int, ...]) -> list[Source]:
+def _of_array(path: str, member: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[Source]:
+    _require_pixels(shape, dtype)
     stack = _is_stack(shape)
     _channel_axis(shape[1:] if stack else shape)
     return [Source("arrays", (path,), member, frame) for frame in (range(shape[0]) if stack else (-1,))]
+
+
+def _require_pixels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """What takes no room can announce any number of images."""
+    if not math.prod(shape) * dtype.itemsize:
+        raise DataError(f"it holds no pixels, its shape is {shape}")
 
 
 def _targets(labels: NDArray[Any], count: int) -> list[tuple[float, ...] | None]:
@@ -157,26 +167,44 @@ def _header(file: Path, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of an array, without its values."""
     if not member:
         with file.open("rb") as stream:
-            return _npy_header(stream)
-    with _unpacking, _archive(*_state(file)).open(f"{member}.npy") as stream:
-        return _npy_header(stream)
+            return _npy_header(stream, file.stat().st_size)
+    with _unpacking:
+        archive = _archive(*_state(file))
+        with archive.open(f"{member}.npy") as stream:
+            return _npy_header(stream, _unpacked_size(archive.getinfo(f"{member}.npy"), file.stat().st_size))
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _unpacked_size(info: zipfile.ZipInfo, file_size: int) -> int:
+    """What the archive says of a member, as far as its packed bytes can give it."""
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATED}.get(info.compress_type)
+    packed = min(info.compress_size, file_size)
+    return info.file_size if most is None else min(info.file_size, most * packed)
+
+
+def _npy_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type, of an array that fits into `size` bytes: a few damaged ones can announce millions of images."""
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"the array is of version {version}, which holds no images")
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = header(stream)
+    try:
+        shape, _, dtype = header(stream)
+    except Exception as error:  # it is parsed as Python's text, and fails in as many ways
+        raise DataError("the header of the array is truncated or damaged") from error
     if dtype.hasobject:
         raise DataError("it holds Python objects, which could run code when opened", do="Save plain numbers")
+    announced, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if announced > there:
+        raise DataError(f"the array is truncated: {announced:,} bytes announced, {there:,} there")
     return shape, dtype
 
 
 def _array(file: Path, member: str) -> NDArray[Any]:
     with _unpacking:
-        array: NDArray[Any] = _kept(*_state(file), member)
-    return array
+        kept = _kept(*_state(file), member)
+    if isinstance(kept, Exception):
+        raise kept.with_traceback(None)
+    return kept
 
 
 def _state(file: Path) -> tuple[Path, int, int]:
@@ -185,22 +213,28 @@ def _state(file: Path) -> tuple[Path, int, int]:
 
 
 @lru_cache(maxsize=4)
-def _kept(file: Path, mtime: int, size: int, member: str) -> NDArray[Any]:
-    """The last arrays opened: train, validation, test and one more."""
+def _kept(file: Path, mtime: int, size: int, member: str) -> NDArray[Any] | Exception:
+    """The last arrays opened: train, validation, test and one more; of a damaged one its error."""
+    try:
+        return _opened(file, mtime, size, member)
+    except (DataError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return error
+
+
+def _opened(file: Path, mtime: int, size: int, member: str) -> NDArray[Any]:
     if not member:
         mapped: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
         return mapped
     archive, name = _archive(file, mtime, size), f"{member}.npy"
     with archive.open(name) as stream:
-        shape, dtype = _npy_header(stream)
-    claimed, packed = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
-    if claimed > packed:
-        raise DataError(f'the array "{member}" is truncated: {claimed:,} bytes announced, {packed:,} there')
+        shape, dtype = _npy_header(stream, _unpacked_size(archive.getinfo(name), size))
+    claimed = math.prod(shape) * dtype.itemsize
     if claimed > MAX_GIBIBYTES * 2**30:
         reason = f'the array "{member}" unpacks to {claimed / 2**30:.1f} GiB, more than {MAX_GIBIBYTES}'
         raise DataError(reason, do="Save it as .npy, which is read without unpacking")
     with archive.open(name) as stream:
-        return npy.read_array(stream, allow_pickle=False)
+        unpacked: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+        return unpacked
 
 
 @lru_cache(maxsize=2)

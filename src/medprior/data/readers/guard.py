@@ -46,11 +46,13 @@ def _reason(error: Exception, file: Path, root: Path) -> str:
             return "the file claims more pixels than memory can hold"
     if file.is_file() and file.stat().st_size == 0:
         return "the file is empty"
-    text = str(error).replace(f"{root}/", "")
+    text = " ".join(str(error).replace(f"{root}/", "").split())
     if isinstance(error, EOFError) or "truncated" in text.lower():
         return "the file is truncated"
     if "cannot identify image" in text:
         return "the file is not an image of the kind its name says, or its header is damaged"
+    if "Cannot work out file type" in text:
+        return "the file is truncated or damaged, or no NIfTI"
     if isinstance(error, zipfile.BadZipFile | zlib.error):
         return f"the file is truncated or damaged ({text})"
     return f"the file is damaged ({type(error).__name__}: {text})"

@@ -1,5 +1,6 @@
 """Labels joined from a table: matching, groups, splits, targets, and every way a table can be wrong."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,7 @@ def test_no_patient_crosses_and_the_test_set_never_changes(catalog, tmp_path, pa
     try:
         joined = join(catalog, tmp_path, text)
     except LabelError as error:
-        assert "two classes are needed" in str(error) or "no image that was found" in str(error)
+        assert any(said in str(error) for said in ("two classes", "no image that was found", "no label is left"))
         return
     after = by_name(joined, "split")
     sides: dict[str, set[str]] = {}
@@ -353,6 +354,42 @@ def test_any_text_gives_labels_or_a_label_error(catalog, tmp_path, text):
         assert error.where
     except UnicodeEncodeError:
         pass
+
+
+def test_a_folder_is_no_table_and_the_tables_in_it_are_named(catalog, tmp_path):
+    (tmp_path / "labels.csv").write_text("x")
+    with pytest.raises(LabelError, match="this is a folder") as refused:
+        join_labels(catalog, tmp_path)
+    assert "labels.csv" in refused.value.do and "Nearest" not in refused.value.do
+
+
+def test_a_table_of_very_many_columns_is_refused_quickly(catalog, tmp_path):
+    begin = time.perf_counter()
+    with pytest.raises(LabelError, match=r"30,001 columns, more than 2,000"):
+        join(catalog, tmp_path, rows(NAMES, *[CLASSES] * 30_000, header=",".join(["path", *map(str, range(30_000))])))
+    assert time.perf_counter() - begin < 3
+
+
+def test_infinity_among_numbers_is_unknown_and_said(catalog, tmp_path):
+    joined = join(catalog, tmp_path, rows(NAMES, ["inf", "-INF", *[0, 1] * 9], header="path,label"))
+    assert joined.labels.names == ("0", "1") and joined.table["labelled"].sum() == 18
+    assert '2 labels in column "label" are infinite; they count as unknown.' in joined.warnings
+
+
+def test_a_class_that_is_called_inf_stays_one(catalog, tmp_path):
+    assert join(catalog, tmp_path, rows(NAMES, ["inf", "sup"] * 10, header="path,label")).labels.names == ("inf", "sup")
+
+
+def test_a_split_in_which_all_training_patients_are_tested_says_so(catalog, tmp_path):
+    text = rows(NAMES, [0, 1] * 10, [i % 10 for i in range(20)], ["train"] * 10 + ["test"] * 10, header=CROSSED)
+    with pytest.raises(LabelError, match="10 patients stand in more than one split") as refused:
+        join(catalog, tmp_path, text)
+    assert "one split" in refused.value.do
+    kept = join(catalog, tmp_path, text.replace("train", "val"))
+    assert kept.table["labelled"].sum() == 10, "nothing was there to learn from: it may be an external test set"
+
+
+CROSSED = "path,label,patient,split"
 
 
 def shared(name, **options):

@@ -236,6 +236,13 @@ def test_carried_labels_that_say_nothing_are_left_with_a_warning(tmp_path, label
     assert catalog.labels is None and "not used" in catalog.warnings[0] and not catalog.table["labelled"].any()
 
 
+def test_carried_infinity_is_unknown_and_said(tmp_path):
+    medmnist(tmp_path / "a.npz", lambda n: np.array([[0.0], [1.0], [np.inf]] * 2)[:n])
+    catalog = build_catalog(tmp_path / "a.npz")
+    assert catalog.labels is not None and catalog.labels.names == ("0", "1")
+    assert "4 labels that the files carry are infinite; they count as unknown." in catalog.warnings
+
+
 def test_saving_keeps_everything(tmp_path):
     medmnist(tmp_path / "a.npz", lambda n: np.arange(n)[:, None] % 2)
     (tmp_path / "bad.png").write_bytes(b"")

@@ -125,14 +125,30 @@ def _with_clean_splits(table: LabelTable, columns: Columns, warnings: list[str])
     if columns.split is None:
         return table
     splits = [_split(table, columns.split, i) for i in range(len(table))]
-    cells = {**table.columns, columns.split: splits}
+    said = {**table.columns, columns.split: splits}
+    cells = dict(said)
     crossing = _crossing(table.columns[columns.patient], splits) if columns.patient else {}
     if crossing:
         dropped = {i for group in crossing.values() for i in group}
         for name in (columns.split, *columns.labels):
             cells[name] = ["" if i in dropped else cell for i, cell in enumerate(cells[name])]
         warnings.append(_crossing_said(table, len(crossing), sorted(dropped)))
+        if _learnable(said, columns) and not _learnable(cells, columns):
+            reason = f"{_people(len(crossing))} in more than one split and cannot be learned from: no label is left"
+            raise table.error(reason, do=f'Give each patient one split in column "{columns.split}"')
     return dataclasses.replace(table, columns=cells)
+
+
+def _learnable(cells: dict[str, list[str]], columns: Columns) -> bool:
+    """Whether a row outside validation and test has a label."""
+    splits = cells[columns.split] if columns.split else []
+    labels = zip(*(cells[name] for name in columns.labels), strict=True)
+    rows = zip(splits, labels, strict=True)
+    return any(split in ("", "train") and not UNKNOWN.issuperset(map(str.lower, row)) for split, row in rows)
+
+
+def _people(count: int) -> str:
+    return "1 patient stands" if count == 1 else f"{count} patients stand"
 
 
 def _split(table: LabelTable, column: str, row: int) -> str:
@@ -155,11 +171,11 @@ def _crossing(patients: Sequence[str], splits: Sequence[str]) -> dict[str, list[
 
 
 def _crossing_said(table: LabelTable, patients: int, rows: list[int]) -> str:
-    people = "1 patient stands" if patients == 1 else f"{patients} patients stand"
     images = "1 image" if len(rows) == 1 else f"{len(rows)} images"
     return (
-        f"{people} in more than one split: {images} ({_rows(table.numbers[i] for i in rows).lower()} of the labels) "
-        "dropped from the earlier split; the published test set is unchanged."
+        f"{_people(patients)} in more than one split: {images} "
+        f"({_rows(table.numbers[i] for i in rows).lower()} of the labels) dropped from the earlier split; "
+        "the published test set is unchanged."
     )
 
 
@@ -167,10 +183,10 @@ def _filled(catalog: Catalog, table: LabelTable, paths: list[str], columns: Colu
     """The catalog with what the clean table says; `row_of` is the table's row for each scan, -1 for none."""
     if columns.findings:
         values, spec, more = finding_targets(table, columns.labels)
-        warnings += more
     else:
-        classes, spec = class_targets(table, columns.labels[0])
+        classes, spec, more = class_targets(table, columns.labels[0])
         values = classes[:, None]
+    warnings += more
     index = {path: i for i, path in enumerate(paths)}
     row_of = np.array([index.get(path, -1) for path in catalog.table["path"]])
     scans = catalog.table.drop(columns=list(catalog.labels.columns) if catalog.labels else [])

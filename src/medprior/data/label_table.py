@@ -18,6 +18,7 @@ SPLIT = "split"
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "null"})
 """What a cell without a value holds, in lower case."""
 FINDING = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+MOST_COLUMNS = 2000
 UNCERTAIN = frozenset({"-1", "-1.0"})
 """The third value of CheXpert-like tables; it counts as unknown."""
 
@@ -103,6 +104,12 @@ def read_label_table(path: Path) -> LabelTable:
 
 
 def _text(table: LabelTable) -> str:
+    if table.path.is_dir():
+        held = sorted(p.name for p in table.path.glob("*.csv"))[:5]
+        inside = f", such as {', '.join(held)} in it" if held else ""
+        raise table.error("this is a folder, not a label table", do=f"Give the file of the table{inside}")
+    if table.path.exists() and not table.path.is_file():
+        raise table.error("this is a pipe or a device, not a label table", do="Give a CSV file")
     try:
         data = table.path.read_bytes()
     except OSError as error:
@@ -127,6 +134,9 @@ def _checked(table: LabelTable, lines: list[list[str]]) -> LabelTable:
     if not lines:
         raise table.error("the label table is empty", do="Give a CSV table with a header and one row per image")
     header, *body = lines
+    if len(header) > MOST_COLUMNS:
+        reason = f"the table has {len(header):,} columns, more than {MOST_COLUMNS:,}"
+        raise table.error(reason, do="Keep the columns of images, patients, splits and labels")
     while header and not header[-1] and not any(any(line[len(header) - 1 :]) for line in body):
         header.pop()
     rows = [(number, line) for number, line in enumerate(body, start=1) if any(line)]

@@ -43,8 +43,10 @@ class LabelSpec:
         return cls("multilabel", tuple(names), tuple(f"y:{name}" for name in names))
 
 
-def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], LabelSpec]:
-    """(N,) class index of each row, NaN where the cell is empty; classes sorted by number or else by name.
+def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], LabelSpec, list[str]]:
+    """(N,) class index of each row, NaN where unknown; classes sorted by number or else by name; and warnings.
+
+    Among numbers, infinity is no class: it counts as unknown, with a warning.
 
     Raises:
         LabelError: no label, one class only, or values that are ids, free text or measurements.
@@ -52,13 +54,19 @@ def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], 
     cells = table.columns[column]
     known = [i for i, cell in enumerate(cells) if cell.lower() not in UNKNOWN]
     numbers = _numbers([cells[i] for i in known])
+    warnings = []
+    infinite = sum(map(math.isinf, numbers))
+    if infinite:
+        known = [i for i, number in zip(known, numbers, strict=True) if math.isfinite(number)]
+        numbers = [number for number in numbers if math.isfinite(number)]
+        warnings.append(f'{infinite} labels in column "{column}" are infinite; they count as unknown.')
     values = [_written(number) for number in numbers] if numbers else [cells[i] for i in known]
     names = sorted(set(values), key=float if numbers else None)
     _check_classes(table, column, names, len(values), numbers)
     index = {name: i for i, name in enumerate(names)}
     targets = np.full(len(cells), np.nan)
     targets[known] = [index[value] for value in values]
-    return targets, LabelSpec.of_classes(names)
+    return targets, LabelSpec.of_classes(names), warnings
 
 
 def _numbers(cells: Sequence[str]) -> list[float]:
@@ -67,7 +75,7 @@ def _numbers(cells: Sequence[str]) -> list[float]:
         numbers = [float(cell) for cell in cells]
     except ValueError:
         return []
-    return numbers if all(map(math.isfinite, numbers)) else []
+    return [] if any(map(math.isnan, numbers)) else numbers
 
 
 def _written(number: float) -> str:
@@ -133,7 +141,9 @@ def add_carried_labels(frame: pd.DataFrame, labels: list[list[float] | None], wa
 
 
 def _carried_classes(frame: pd.DataFrame, values: NDArray[np.float64], warnings: list[str]) -> LabelSpec | None:
-    known = ~np.isnan(values)
+    known = np.isfinite(values)
+    if np.isinf(values).any():
+        warnings.append(f"{np.isinf(values).sum()} labels that the files carry are infinite; they count as unknown.")
     classes, index = np.unique(values[known], return_inverse=True)
     if len(classes) < 2:
         warnings.append("All labels that the files carry are the same; they are not used.")

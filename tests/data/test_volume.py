@@ -153,3 +153,6 @@ def test_half_a_packed_file_is_said_to_be_truncated(tmp_path):
         with pytest.raises(DataError, match="truncated") as refused:
             volume.read(source, tmp_path)
         assert "work out" not in refused.value.what
+    (tmp_path / "a.nii.gz").write_bytes(b"no archive" * 50)
+    with pytest.raises(DataError, match="the file is truncated or damaged, or no NIfTI"):
+        volume.read(source, tmp_path)

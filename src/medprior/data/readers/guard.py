@@ -51,7 +51,7 @@ def _reason(error: Exception, file: Path, root: Path) -> str:
         return "the file is truncated"
     if "cannot identify image" in text:
         return "the file is not an image of the kind its name says, or its header is damaged"
-    if "Cannot work out file type" in text:
+    if type(error).__name__ == "ImageFileError":  # nibabel's, which is not imported for a folder of other files
         return "the file is truncated or damaged, or no NIfTI"
     if isinstance(error, zipfile.BadZipFile | zlib.error):
         return f"the file is truncated or damaged ({text})"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medprior.evaluation.intervals import Sample, difference, holm, interval, total_draws
+from medprior.evaluation.intervals import difference, holm, interval, total_draws
+from medprior.evaluation.luck import Sample, Spread, lent, pooled, seed_spread
 from medprior.evaluation.metrics import replicates, score
 from medprior.evaluation.resampling import draw_patients, first_rows, smallest_class
 
@@ -104,9 +105,6 @@ def test_pretraining_runs_count_apart_from_seeds():
 
 def test_differences_are_paired_by_patient_and_seed():
     ours, theirs = simulate(np.random.default_rng(4), 0.8, 40, 40, 5, 0.2, arms=2)
-    shifted = Sample(theirs.values + 0.01, theirs.draws + 0.01, theirs.seeds, theirs.runs)
-    same = difference(shifted, theirs, 40)
-    assert (same.low, same.high) == pytest.approx((0.01, 0.01))
     paired = difference(ours, theirs, 40)
     alone = [one.high - one.low for one in (interval(ours, 40), interval(theirs, 40))]
     assert paired.high - paired.low < 0.7 * np.hypot(*alone)
@@ -119,7 +117,7 @@ def test_too_few_patients_have_no_interval():
     sample = simulate(np.random.default_rng(5), 0.8, 9, 30, 3)[0]
     found = interval(sample, 9)
     assert (found.low, found.high) == (None, None)
-    assert "9 in the smallest class" in found.reason
+    assert "only 9 patients" in found.reason
     assert np.isnan(difference(sample, sample, 9).p)
 
 
@@ -128,6 +126,56 @@ def test_perfect_score_keeps_a_lower_bound():
     found = interval(ones, 20)
     assert found.high == 1
     assert found.low == pytest.approx(stats.beta.ppf(0.025, 20, 1))  # Clopper-Pearson for 20 of 20
+
+
+def test_no_interval_where_nothing_varies():
+    ones = Sample(np.ones(3), np.ones((3, 200)), np.arange(3), np.full(3, -1))
+    some = simulate(np.random.default_rng(6), 0.8, 40, 40, 3, 0.2)[0]
+    shifted = Sample(some.values + 0.01, some.draws + 0.01, some.seeds, some.runs)
+    for pair, why in (((ones, ones), "both are perfect"), ((shifted, some), "whichever test patients")):
+        found = difference(*pair, 40)
+        assert (found.low, found.high) == (None, None)
+        assert why in found.reason
+        assert np.isnan(found.p)
+    assert difference(ones, some, 40).low is not None
+
+
+def test_a_difference_stays_within_its_range():
+    values = np.array([0.1, 0.9])
+    wide = Sample(values, np.tile(values[:, None], (1, 50)), np.arange(2), np.full(2, -1))
+    zero = Sample(np.zeros(2), np.zeros((2, 50)), np.arange(2), np.full(2, -1))
+    found = difference(wide, zero, 50)
+    assert (found.low, found.high) == (-1, 1)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_borrowed_spread_covers_arms_that_differ_twofold(seeds):
+    """The noisier half of six arms has twice the seed variance of the other half; patients add nothing here."""
+    rng = np.random.default_rng(seeds)
+    deviation = 0.02 * np.sqrt([1, 1, 1, 2, 2, 2])
+    covered, wide = [], []
+    for _ in range(400):
+        values = 0.8 + deviation[:, None] * rng.standard_normal((6, seeds))
+        arms = [Sample(v, np.tile(v[:, None], (1, 2)), np.arange(seeds), np.full(seeds, -1)) for v in values]
+        found = interval(arms[-1], 50, others=pooled([seed_spread(arm) for arm in arms[:-1]]))
+        covered.append(found.low <= 0.8 <= found.high)
+        wide.append(found.high - found.low)
+    assert np.mean(covered) >= 0.92
+    assert np.mean(wide) < 6 * 2 * deviation[-1] / np.sqrt(seeds) / 2
+
+
+def test_spreads_add_their_degrees_of_freedom():
+    values = np.array([[0.7, 0.8], [0.6, 0.8]])
+    arms = [Sample(v, np.tile(v[:, None], (1, 5)), np.arange(2), np.full(2, -1)) for v in values]
+    together = pooled([seed_spread(arm) for arm in arms])
+    assert together.freedom == 2
+    assert together.observed == pytest.approx((0.005 + 0.02) / 2)
+
+
+def test_the_noisier_others_lend_and_a_calm_rest_of_the_study_little():
+    calm, noisy = Spread(0.01, 0.0, 6), Spread(0.04, 0.0, 3)
+    assert lent(noisy, calm) == lent(calm, noisy) == noisy
+    assert lent(Spread(), calm).freedom == 1
 
 
 def test_holm_against_a_worked_example():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from medprior.errors import RunError
 from medprior.evaluation.curves import needed_budget, rising
-from medprior.evaluation.intervals import Difference, Interval, Sample, difference, interval, total_draws
+from medprior.evaluation.intervals import STILL, Difference, Interval, difference, interval, total_draws
+from medprior.evaluation.luck import Sample, Spread, lent, pooled, seed_spread
 from medprior.evaluation.metrics import Metric
 from medprior.study.results import Arm, Points, StudyResults
 
@@ -25,8 +27,8 @@ class Saving:
     """The labels a reference needs for an arm's score, as multiples of the arm's own.
 
     `least` and `most` enclose what the curves say (equal unless the curve is flat there or the score lies outside the
-    measured budgets), `low` and `high` the 95% interval. Open ends are 0 and infinity. Without enough patients the
-    interval is open on both sides and `reason` says so.
+    measured budgets), `low` and `high` the 95% interval. Open ends are 0 and infinity. Without enough patients, or
+    where nothing varies, the interval is open on both sides and `reason` says why.
     """
 
     arm: Arm
@@ -71,7 +73,7 @@ class Findings:
 
     def at(self, arm: Arm, budget: int) -> Interval:
         """Mean and 95% interval of an arm."""
-        return interval(self.sample(arm, budget), self.smallest)
+        return interval(self.sample(arm, budget), self.smallest, others=self._other_arms(arm, budget))
 
     def has(self, arm: Arm, budget: int) -> bool:
         return (arm, budget) in self.points.samples
@@ -89,7 +91,8 @@ class Findings:
     def compare(self, arm: Arm, other: Arm, budget: int, *, picked_from: int = 1) -> Difference:
         """Paired difference; its interval is widened for an arm picked as the best of several (Bonferroni)."""
         ours, theirs = self.sample(arm, budget), self.sample(other, budget)
-        return difference(ours, theirs, self.smallest, level=1 - 0.05 / picked_from)
+        others = self._other_pairs(arm, other, budget)
+        return difference(ours, theirs, self.smallest, level=1 - 0.05 / picked_from, others=others)
 
     def savings(self) -> Iterator[Saving]:
         """Labels saved by every pre-trained arm at each of its budgets, against each of its references."""
@@ -115,13 +118,49 @@ class Findings:
         if reason:
             return Saving(arm, reference, budget, least / budget, most / budget, 0.0, np.inf, reason)
         curves = np.stack([self._draws(reference, int(b)) for b in budgets], axis=1)
-        fewest, furthest = needed_budget(budgets, rising(curves), self._draws(arm, budget))
+        ours = self._draws(arm, budget)
+        fewest, furthest = needed_budget(budgets, rising(curves), ours)
+        if min(np.ptp(ours), np.ptp([fewest, furthest])) < STILL:
+            reason = "the scores are the same whichever test patients are drawn"
+            return Saving(arm, reference, budget, least / budget, most / budget, 0.0, np.inf, reason)
         low = float(np.quantile(fewest, _BOUNDS[0], method="inverted_cdf")) / budget
         high = float(np.quantile(furthest, _BOUNDS[1], method="inverted_cdf")) / budget
         return Saving(arm, reference, budget, least / budget, most / budget, low, high)
 
     def _draws(self, arm: Arm, budget: int) -> Array:
-        return total_draws(self.sample(arm, budget), seed=self.seed, arm=self.arms.index(arm))
+        others = self._other_arms(arm, budget)
+        return total_draws(self.sample(arm, budget), seed=self.seed, arm=self.arms.index(arm), others=others)
+
+    @cached_property
+    def _alone(self) -> dict[tuple[Arm, int], Spread]:
+        """How the seeds of every arm spread, by budget."""
+        return {key: seed_spread(sample) for key, sample in self.points.samples.items()}
+
+    @cached_property
+    def _paired(self) -> dict[tuple[frozenset[Arm], int], Spread]:
+        """How the seeds of the difference of every two arms spread, by budget."""
+        found = {}
+        for budget in {budget for _, budget in self.points.samples}:
+            arms = [arm for arm in self.arms if self.has(arm, budget)]
+            for one, two in combinations(arms, 2):
+                paired = self.sample(one, budget).minus(self.sample(two, budget))
+                found[frozenset((one, two)), budget] = seed_spread(paired)
+        return found
+
+    def _other_arms(self, arm: Arm, budget: int) -> Spread:
+        rest = {key: spread for key, spread in self._alone.items() if key != (arm, budget)}
+        here = pooled([spread for (_, at), spread in rest.items() if at == budget])
+        return lent(here, pooled(list(rest.values())))
+
+    def _other_pairs(self, arm: Arm, other: Arm, budget: int) -> Spread:
+        """Of A arms only A - 1 differences are independent, and at `budget` one of them is this one."""
+        own, by_budget = (frozenset((arm, other)), budget), {}
+        for at in {at for _, at in self.points.samples}:
+            pairs = [spread for key, spread in self._paired.items() if key[1] == at and key != own]
+            arms = sum(self.has(one, at) for one in self.arms)
+            each = min((spread.freedom for spread in pairs if spread.freedom), default=0)
+            by_budget[at] = pooled(pairs, freedom=each * (arms - 1 - (at == budget)))
+        return lent(by_budget[budget], pooled(list(by_budget.values())))
 
 
 def examine(results: StudyResults, metric: Metric, *, draws: int = 1000, seed: int = 0) -> Findings:

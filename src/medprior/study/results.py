@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.errors import RunError
-from medprior.evaluation.intervals import FEWEST, Sample
+from medprior.evaluation.intervals import FEWEST
+from medprior.evaluation.luck import Sample
 from medprior.evaluation.metrics import Kind, Metric, replicates, score
 from medprior.evaluation.resampling import draw_patients, smallest_class
 from medprior.files import replace_file, said_plainly, write_json

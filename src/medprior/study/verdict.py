@@ -139,8 +139,14 @@ def _about_labels(findings: Findings) -> Iterator[str]:
 
 def _about_luck(findings: Findings) -> Iterator[str]:
     samples = findings.points.samples
-    if any(len(np.unique(sample.seeds)) < 2 for sample in samples.values()):
+    seeds = min(len(np.unique(sample.seeds)) for sample in samples.values())
+    if seeds == 1:
         yield "One adaptation seed only: the luck of the seed is not in the intervals."
+    elif seeds == 2:
+        yield (
+            "Two adaptation seeds say little about the luck of the seed: the intervals lean on how much the seeds of "
+            "the other arms differ."
+        )
     if any(len(np.unique(sample.runs)) < 2 for (arm, _), sample in samples.items() if not arm.scratch):
         yield "One pre-training run per method: the luck of that run is not in the intervals."
     if findings.results.missing:

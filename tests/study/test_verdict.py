@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from medprior.errors import RunError
-from medprior.study.results import CellResult, StudyResults
+from medprior.study.findings import Saving
+from medprior.study.phrases import short
+from medprior.study.results import Arm, CellResult, StudyResults
 from medprior.study.verdict import make_verdict, print_verdict
 
 HELPS = {"scratch": (0.62, 0.72, 0.85), "scratch-2x": (0.63, 0.73, 0.85), "mae": (0.78, 0.82, 0.86)}
@@ -68,6 +71,37 @@ def test_helping_is_said_with_its_interval_and_the_labels_saved():
     (row,) = [r for r in verdict["labels_saved"] if r["budget"] == 20 and r["reference"] == "scratch"]
     assert 5 < row["ratio"] < 16
     assert row["low"] < row["ratio"] < row["high"]
+
+
+def test_help_at_equal_steps_only_is_said_in_one_sentence():
+    curves = {"scratch": (0.62,), "scratch-2x": (0.78,), "mae": (0.78,)}
+    (headline,) = [s for s in make_verdict(study(curves), facts={})["sentences"] if "helps" in s]
+    assert headline.startswith(
+        "Pre-training helps at equal steps, but scratch trained twice as long cannot be told apart from it: "
+    )
+    beaten = make_verdict(study({**curves, "scratch-2x": (0.92,)}), facts={})
+    assert "helps at equal steps, but scratch trained twice as long is better than it" in said(beaten)
+
+
+def test_two_seeds_lean_on_the_other_arms():
+    verdict = make_verdict(study(HELPS, seeds=2), facts={})
+    assert "Pre-training helps here" in said(verdict)
+    assert any(warning.startswith("Two adaptation seeds") for warning in verdict["warnings"])
+    assert all(arm["high"] - arm["low"] < 0.3 for arm in verdict["arms"])
+
+
+def test_perfect_arms_are_not_compared():
+    base = study({"scratch": (0.8, 0.9), "mae": (0.8, 0.9)}, patients=60)
+    right = [replace(one, scores=np.eye(2)[one.targets.astype(int)]) for one in base.cells]
+    verdict = make_verdict(StudyResults(right, base.kind, base.names), facts={})
+    assert "both are perfect on these test patients" in said(verdict)
+    assert "no interval can be given: the scores are the same whichever" in said(verdict)
+    assert all((row["low"], row["high"]) == (None, None) for row in verdict["labels_saved"])
+
+
+def test_an_interval_open_on_both_sides_is_said_in_words():
+    saving = Saving(Arm("mae", "a", "probe"), Arm("scratch", "a", "scratch"), 20, 0.0, 1.0, 0.0, np.inf)
+    assert short(saving) == "at most 1.0 times as many by the curves, but the interval leaves any number open"
 
 
 def test_hurting_is_said_as_a_loss():

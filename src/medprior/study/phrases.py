@@ -86,14 +86,14 @@ def short(saving: Saving) -> str:
     """The multiple of labels and its interval, with open ends said as such."""
     said = _times(saving.ratio) if saving.ratio is not None else _range(saving.least, saving.most)
     if saving.reason:
-        return f"{said} as many (no interval can be given)"
+        return f"{said} as many (no interval can be given: {saving.reason})"
+    if saving.low == 0 and np.isinf(saving.high):
+        return f"{said} as many by the curves, but the interval leaves any number open"
     bounds = _range(saving.low, saving.high)
     return f"{said} as many" if bounds == said else f"{said} as many [{bounds}]"
 
 
 def _range(low: float, high: float) -> str:
-    if low == 0 and np.isinf(high):
-        return "open on both sides"
     if low == 0:
         return f"at most {_times(high)}"
     if np.isinf(high):

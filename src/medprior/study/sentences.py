@@ -46,16 +46,29 @@ def _main(findings: Findings, words: Words, best: Arm, budget: int) -> list[str]
     first = f"{start} {title} {shown(ours)}; the same encoder from scratch reaches {shown(theirs)}{note}."
     arms = len(findings.pretrained(budget))
     contrast = findings.compare(best, reference, budget, picked_from=arms)
-    return [first, _judged(contrast, findings.smallest) + _widened(contrast, arms)]
+    rivals = _unbeaten(findings, words, best, budget) if verdict_of(contrast) == "better" else ""
+    return [first, _judged(contrast, rivals) + _widened(contrast, arms)]
 
 
-def _judged(contrast: Difference, smallest: int) -> str:
+def _unbeaten(findings: Findings, words: Words, best: Arm, budget: int) -> str:
+    """The other trainings from scratch that the arm is not shown to beat; they belong in the sentence of its gain."""
+    longer, strongest = Arm("scratch", best.encoder, "scratch-2x"), findings.best_scratch(budget)
+    names = {longer: "scratch trained twice as long"} if findings.has(longer, budget) else {}
+    if strongest is not None and strongest.encoder != best.encoder:
+        names[strongest] = words.arm(strongest)
+    arms = len(findings.pretrained(budget))
+    how = {arm: verdict_of(findings.compare(best, arm, budget, picked_from=arms)) for arm in names}
+    ends = {"worse": "is better than it", "same": "cannot be told apart from it", "unknown": "cannot be judged"}
+    return " and ".join(f"{names[arm]} {ends[found]}" for arm, found in how.items() if found != "better")
+
+
+def _judged(contrast: Difference, rivals: str) -> str:
+    helps = f"Pre-training helps at equal steps, but {rivals}" if rivals else "Pre-training helps here"
     said = {
-        "better": f"Pre-training helps here: the paired difference is {gap(contrast)}",
+        "better": f"{helps}: the paired difference{' at equal steps' * bool(rivals)} is {gap(contrast)}",
         "worse": f"Pre-training hurts here: the paired difference is {gap(contrast)}",
         "same": f"The paired difference is {gap(contrast)}, which includes zero: the two cannot be told apart here",
-        "unknown": f"The difference is {gap(contrast)}, but the smallest class of the test set has only {smallest} "
-        "patients, too few for an interval: nothing can be concluded",
+        "unknown": f"The difference is {gap(contrast)}, but {contrast.reason}: nothing can be concluded",
     }
     return said[verdict_of(contrast)]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 BORROWED = 4
-"""Most degrees of freedom that other arms lend; at 4, arms whose seed variances differ twofold stay covered (over 0.9 of nominal 0.95)."""
+"""Most degrees of freedom that other arms lend: where seed variances differ twofold, 95% intervals still cover 90%."""
 
 Part = tuple[float, float]
 """An estimated variance, and how uncertain it is: half the variance of that estimate (Satterthwaite's term)."""

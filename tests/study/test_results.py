@@ -62,7 +62,7 @@ def test_a_damaged_cell_is_an_error_with_its_place(tmp_path, harm):
         (tmp_path / "one.json").write_text("")
     else:
         text = (tmp_path / "one.json").read_text()
-        (tmp_path / "one.json").write_text(text.replace("medprior.cell/1", "medprior.cell/0"))
+        (tmp_path / "one.json").write_text(text.replace("medprior.cell/2", "medprior.cell/0"))
     with pytest.raises(RunError, match="one"):
         CellResult.load(path)
 

@@ -20,4 +20,10 @@ def make_demo(folder: Path, patients: int, progress: Progress = silent) -> Path:
 
 def demo_settings() -> list[str]:
     """What the demo asks for; every option of the command goes over it."""
-    return ["study.budgets=[20, 100, all]", "study.seeds=2", "data.label=[label]", "data.patient=patient"]
+    return [
+        "study.budgets=[20, 100, all]",
+        "study.seeds=2",
+        "pretrain.backbone=vit_micro",
+        "data.label=[label]",
+        "data.patient=patient",
+    ]

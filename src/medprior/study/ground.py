@@ -16,6 +16,7 @@ from medprior.data.catalog import Catalog, build_catalog
 from medprior.data.splits import Split, budget_rows, measurable_labels, study_splits
 from medprior.data.store import PixelStore
 from medprior.errors import LabelError
+from medprior.evaluation.resampling import first_rows
 from medprior.progress import Progress, silent
 from medprior.study.plan import default_budgets
 from medprior.tasks.classification import Classification
@@ -54,6 +55,11 @@ class Ground:
     def patients(self) -> NDArray[np.str_]:
         """The patient (or image, where patients are unknown) of every catalog row."""
         return self.catalog.patients()
+
+    @cached_property
+    def persons(self) -> NDArray[np.int64]:
+        """The patient of every row as a number: the first row that is theirs."""
+        return first_rows(self.patients)
 
     def moments(self, fold: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel over the scans an encoder of `fold` may see."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 Array = NDArray[Any]
-SCHEMA = "medprior.cell/1"
+SCHEMA = "medprior.cell/2"
 COLUMNS = ("arm", "budget", "seed", "adaptation", "metric", "value", "n_train", "n_test")
 _ARRAYS = ("rows", "scores", "targets", "patients")
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from medprior.config import Settings
 from medprior.data.catalog import build_catalog
 from medprior.data.splits import Split
 from medprior.data.store import PixelStore
 from medprior.errors import SettingsError
-from medprior.files import make_folder
+from medprior.files import alone_in, make_folder
 from medprior.progress import Progress, silent
 from medprior.study.arms import Pretraining
 from medprior.study.ground import Ground, common_modality, view_size
@@ -22,7 +24,7 @@ from medprior.study.pretraining import check_methods, chosen_methods, make_train
 from medprior.study.record import Record
 from medprior.study.words import catalog_lines, write_problems
 from medprior.tasks.classification import Classification
-from medprior.training.device import pick_device
+from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, never
 from medprior.views.recipe import base_recipe
 
@@ -34,15 +36,21 @@ def pretrain_alone(
 ) -> list[Path]:
     """Pre-train each asked-for method on every scan of a folder; returns the run folders. The same call resumes."""
     device = pick_device(settings.study.device)
-    make_folder(out)
     check_methods(settings)
+    make_folder(out)
+    with alone_in(out), computing(settings.study.threads):
+        return list(_pretrain_each(scans, settings, out, device, progress, stop))
+
+
+def _pretrain_each(
+    scans: Path, settings: Settings, out: Path, device: torch.device, progress: Progress, stop: Stop
+) -> Iterator[Path]:
     record = Record.open(out, settings)
     ground = unlabelled_ground(scans, settings, out, device.type == "cuda", progress)
     record.same_data(ground.catalog.fingerprint())
     store = ground.store.resident(device)
     pairs = chosen_methods(settings, ground.store.spatial_dims, device.type == "cuda")
     seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
-    folders = []
     for method, backbone in pairs:
         which = Pretraining(method, backbone, fold=0, seed=0)
         steps = record.facts.setdefault("steps", {}).get(f"{method}/{backbone}")
@@ -51,8 +59,7 @@ def pretrain_alone(
             record.facts["steps"][f"{method}/{backbone}"] = steps
             record.same_data(ground.catalog.fingerprint())
         progress.say(f"Plan     {method} on {backbone}: {steps:,} steps, {ground.base.size} px views")
-        folders.append(run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop))
-    return folders
+        yield run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
 
 
 def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, progress: Progress = silent) -> Ground:

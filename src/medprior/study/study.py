@@ -26,7 +26,7 @@ from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, plan_lines, write_problems
 from medprior.study.workers import work_off, worker_count
-from medprior.training.device import pick_device, use_threads
+from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never
 
 FEW_PASSES = 10
@@ -63,7 +63,7 @@ def run_study(
     device = pick_device(settings.study.device)
     check_methods(settings)
     make_folder(out)
-    with alone_in(out):
+    with alone_in(out), computing(settings.study.threads):
         return _run(scans, labels, settings, out, device, began, progress, stop)
 
 
@@ -78,7 +78,6 @@ def _run(
     stop: Stop,
 ) -> Outcome:
     record = Record.open(out, settings)
-    use_threads(settings.study.threads)
     catalog = read_catalog(scans, labels, settings, out, progress)
     record.same_data(catalog.fingerprint())
     write_problems(catalog, out)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -26,7 +25,7 @@ from medprior.errors import RunError
 from medprior.progress import Bar
 from medprior.study.arms import Cell
 from medprior.study.cells import Bench, run_cell
-from medprior.training.device import use_threads
+from medprior.training.device import computing, threads
 from medprior.training.interrupt import Stop, check
 
 POLL_SECONDS = 0.5
@@ -42,17 +41,6 @@ def worker_count(settings: Settings, device: torch.device) -> int:
 def cell_threads(settings: Settings) -> int:
     """Threads of one cell: the same number however many cells run beside it."""
     return settings.study.threads or 1
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute on `count` threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def work_off(bench: Bench, cells: Sequence[Cell], bar: Bar, stop: Stop) -> None:
@@ -117,7 +105,7 @@ def _arrive(luggage: Bench, folder: Any, done: Synchronized[int], asked: Event) 
     """Start of a worker: the pixels are opened anew, Ctrl-C is the parent's business."""
     global _here
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    use_threads(cell_threads(luggage.settings))
+    computing(cell_threads(luggage.settings)).__enter__()  # to the end of the process
     store = PixelStore.open(folder)
     bench = replace(luggage, store=store.resident(torch.device("cpu")), ground=replace(luggage.ground, store=store))
     _here = _Here(bench, done, asked)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -44,10 +45,27 @@ def layout(device: torch.device, spatial_dims: int, is_cnn: bool) -> torch.memor
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
-def use_threads(count: int | None) -> None:
-    """Compute on `count` CPU threads, all cores when None; numbers too small to matter become zero, as on a GPU.
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on `count` CPU threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    Denormal numbers, which Adam's running averages decay into, can slow a CPU down many times.
+
+@contextmanager
+def computing(count: int | None = None) -> Iterator[None]:
+    """The outermost frame of a training: `count` CPU threads (None: all cores), and denormal numbers as zeros.
+
+    Denormals, which Adam's running averages decay into, can slow a CPU down many times; a GPU flushes them anyway.
+    Afterwards everything is as torch has it by default. Does not nest.
     """
-    torch.set_num_threads(count or os.cpu_count() or 1)
     torch.set_flush_denormal(True)
+    try:
+        with threads(count or os.cpu_count() or 1):
+            yield
+    finally:
+        torch.set_flush_denormal(False)

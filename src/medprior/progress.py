@@ -20,8 +20,8 @@ class Bar(Protocol):
 class Progress(Protocol):
     """A place where pieces of work can be shown."""
 
-    def task(self, title: str, total: float | None, unit: str = "") -> AbstractContextManager[Bar]:
-        """Show work named `title` of `total` units; rate and time left are the display's business."""
+    def task(self, title: str, total: float | None, unit: str = "", done: float = 0) -> AbstractContextManager[Bar]:
+        """Show work named `title` of `total` units, `done` of them before; rate and time left are the display's."""
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
@@ -37,7 +37,7 @@ class _SilentBar:
 
 class _Silent:
     @contextmanager
-    def task(self, title: str, total: float | None, unit: str = "") -> Iterator[Bar]:
+    def task(self, title: str, total: float | None, unit: str = "", done: float = 0) -> Iterator[Bar]:
         yield _SilentBar()
 
     def say(self, text: str) -> None:

@@ -39,9 +39,9 @@ class _RichBar:
 
 
 class _PlainBar:
-    def __init__(self, title: str, total: float | None, unit: str) -> None:
-        self._title, self._total, self._unit = title, total, unit
-        self._done, self._note, self._began, self._said = 0.0, "", time.monotonic(), time.monotonic()
+    def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
+        self._title, self._total, self._unit, self._before = title, total, unit, done
+        self._done, self._note, self._began, self._said = done, "", time.monotonic(), time.monotonic()
 
     def advance(self, amount: float = 1) -> None:
         self._done += amount
@@ -54,7 +54,7 @@ class _PlainBar:
 
     def say(self, end: bool = False) -> None:
         seconds = max(1e-9, time.monotonic() - self._began)
-        rate = self._done / seconds
+        rate = (self._done - self._before) / seconds
         left = (
             f"  {_clock((self._total - self._done) / rate)} left"
             if self._total and rate and not end
@@ -79,10 +79,10 @@ class Terminal:
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, title: str, total: float | None, unit: str = "") -> Iterator[Bar]:
+    def task(self, title: str, total: float | None, unit: str = "", done: float = 0) -> Iterator[Bar]:
         """Show one piece of work until it ends."""
         if not sys.stdout.isatty():
-            plain = _PlainBar(title, total, unit)
+            plain = _PlainBar(title, total, unit, done)
             yield plain
             plain.say(end=True)
             return
@@ -96,7 +96,7 @@ class Terminal:
             TextColumn("[dim]left"),
         )
         with RichProgress(*columns, console=self.console, transient=False, speed_estimate_period=20) as progress:
-            task = progress.add_task(title, total=total, unit=unit, note="")
+            task = progress.add_task(title, total=total, completed=int(done), unit=unit, note="")
             yield _RichBar(progress, task)
 
 

@@ -163,8 +163,8 @@ def _adapt(bench: Bench, grid: Grid, progress: Progress, stop: Stop) -> StudyRes
     make_folder(bench.out / "cells")
     finished = {cell: found for cell in cells if (found := _finished(bench, cell)) is not None}
     left = [cell for cell in cells if cell not in finished]
-    with progress.task("Adapting", sum(map(bench.cost, cells)), "steps") as bar:
-        bar.advance(sum(map(bench.cost, finished)))
+    before = sum(map(bench.cost, finished))
+    with progress.task("Adapting", sum(map(bench.cost, cells)), "steps", done=before) as bar:
         bar.note(f"{len(left)} of {len(cells)} cells to train")
         if left:
             work_off(bench, left, bar, stop)

@@ -106,8 +106,7 @@ def pretrain(trainer: Trainer, run: Run, *, title: str, progress: Progress = sil
     run.event("start", step=started, steps=steps)
     trainer.method.train()
     began = saved = time.perf_counter()
-    with progress.task(title, steps, "steps") as bar:
-        bar.advance(started)
+    with progress.task(title, steps, "steps", done=started) as bar:
         watch = _Watch(trainer, run, bar, began)
         while trainer.step_number < steps:
             losses = trainer.step()

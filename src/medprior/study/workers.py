@@ -25,7 +25,7 @@ from medprior.errors import RunError
 from medprior.progress import Bar
 from medprior.study.arms import Cell
 from medprior.study.cells import Bench, run_cell
-from medprior.training.device import computing, threads
+from medprior.training.device import settle, threads
 from medprior.training.interrupt import Stop, check
 
 POLL_SECONDS = 0.5
@@ -105,7 +105,7 @@ def _arrive(luggage: Bench, folder: Any, done: Synchronized[int], asked: Event) 
     """Start of a worker: the pixels are opened anew, Ctrl-C is the parent's business."""
     global _here
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    computing(cell_threads(luggage.settings)).__enter__()  # to the end of the process
+    settle(cell_threads(luggage.settings))
     store = PixelStore.open(folder)
     bench = replace(luggage, store=store.resident(torch.device("cpu")), ground=replace(luggage.ground, store=store))
     _here = _Here(bench, done, asked)

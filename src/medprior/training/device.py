@@ -56,6 +56,12 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def settle(count: int) -> None:
+    """Compute on `count` CPU threads, with denormal numbers as zeros, to the end of this process."""
+    torch.set_num_threads(count)
+    torch.set_flush_denormal(True)
+
+
 @contextmanager
 def computing(count: int | None = None) -> Iterator[None]:
     """The outermost frame of a training: `count` CPU threads (None: all cores), and denormal numbers as zeros.

@@ -38,13 +38,6 @@ def precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def layout(device: torch.device, spatial_dims: int, is_cnn: bool) -> torch.memory_format:
-    """Channels-last for convolutions on a GPU; plain elsewhere."""
-    if device.type != "cuda" or not is_cnn:
-        return torch.contiguous_format
-    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
-
-
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute on `count` CPU threads inside."""

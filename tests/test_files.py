@@ -36,10 +36,16 @@ def test_disk_errors_are_said_plainly(code: int) -> None:
 
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match="a part of this path is a file"):
         make_folder(tmp_path / "out" / "deeper")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match="a file of this name is in the way"):
         make_folder(tmp_path / "out")
+
+
+def test_a_folder_in_the_way_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "index.parquet" / "deeper").mkdir(parents=True)
+    with pytest.raises(OutputError, match="a folder of this name is in the way"):
+        write_text(tmp_path / "index.parquet", "")
 
 
 def test_a_disk_that_is_full() -> None:

@@ -14,9 +14,11 @@ from typing import Any
 
 from medprior.errors import OutputError
 
-_NO_PLACE = {
-    getattr(errno, name)
-    for name in ["EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXIST", "ENOENT", "ENAMETOOLONG", "EINVAL", "ELOOP"]
+_NO_PLACE = {getattr(errno, name) for name in ["EACCES", "EPERM", "EROFS", "ENOENT", "ENAMETOOLONG", "EINVAL", "ELOOP"]}
+_IN_THE_WAY = {
+    errno.EISDIR: "a folder of this name is in the way of the file",
+    errno.EEXIST: "a file of this name is in the way of the folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
 }
 
 
@@ -50,6 +52,9 @@ def said_plainly(path: Path) -> Iterator[None]:
                 where=str(path),
                 do="Free some space or choose another --out, then repeat the command",
             ) from None
+        if error.errno in _IN_THE_WAY:
+            do = "Choose another --out, or move what is in the way"
+            raise OutputError(_IN_THE_WAY[error.errno], where=str(path), do=do) from None
         if error.errno in _NO_PLACE:
             raise OutputError(
                 "this place cannot be written to", where=str(path), do="Choose another --out or mend the permissions"

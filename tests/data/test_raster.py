@@ -206,3 +206,12 @@ def test_random_bytes_give_a_data_error(tmp_path, data, ending):
 def test_an_absent_file_is_said_to_be_absent(tmp_path):
     with pytest.raises(DataError, match="not there"):
         raster.read(Source("raster", ("a.png",)), tmp_path)
+
+
+@pytest.mark.parametrize(("bad", "said"), [(1, "1 pixel is"), (3, "3 pixels are")])
+def test_values_that_are_no_numbers_are_counted_in_a_tiff(tmp_path, bad, said):
+    values = np.arange(12, dtype=np.float32).reshape(3, 4) + 5
+    values.flat[:bad] = [np.nan, np.inf, -np.inf][:bad]
+    scan = raster.read(write(tmp_path, "a.tif", Image.fromarray(values)), tmp_path)
+    assert scan.pixels.min() == scan.pixels.flat[0] == 5 + bad
+    assert len(scan.doubts) == 1 and scan.doubts[0].startswith(f"{said} not a number or infinite")

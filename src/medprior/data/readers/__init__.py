@@ -15,11 +15,15 @@ from medprior.data.scan import Scan, ScanInfo, Source
 from medprior.errors import DataError
 
 FORMATS: dict[str, tuple[str, ...]] = {
-    "raster": (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp"),
+    "raster": (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
     "arrays": (".npy", ".npz"),
-    "volume": (".nii", ".nii.gz"),
+    "dicom": (".dcm", ".dicom", ".ima"),
+    "volume": (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 }
-READABLE = "PNG, JPEG, TIFF, BMP, NumPy (.npy, .npz), NIfTI (.nii, .nii.gz)"
+READABLE = (
+    "DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, NumPy (.npy, .npz), NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), "
+    "MetaImage (.mha, .mhd)"
+)
 
 
 class Reader(Protocol):
@@ -41,6 +45,13 @@ def format_of(path: str | PurePath) -> str | None:
     """The family a file belongs to by its name, or None."""
     name = PurePath(path).name.lower()
     return next((family for family, suffixes in FORMATS.items() if name.endswith(suffixes)), None)
+
+
+def format_inside(file: Path) -> str | None:
+    """The family a file belongs to by its content, for names that say nothing; DICOM files often have no ending."""
+    from medprior.data.readers.dicom import is_dicom
+
+    return "dicom" if is_dicom(file) else None
 
 
 def stem_of(path: str | PurePath) -> str:

@@ -31,7 +31,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from medprior.data.readers import FORMATS
-from medprior.data.readers.guard import physical, refusing
+from medprior.data.readers.guard import odd_values, physical, refusing, require_sides
 from medprior.data.scan import Scan, ScanInfo, Source
 from medprior.errors import DataError
 
@@ -83,7 +83,8 @@ def read(source: Source, root: Path) -> Scan:
         item = array[source.frame] if source.frame >= 0 else array
         axis = _channel_axis(item.shape)
         pixels = item[None] if axis is None else np.moveaxis(item, axis, 0)
-        return Scan(np.ascontiguousarray(physical(np.asarray(pixels))), path)
+        values = np.asarray(pixels)
+        return Scan(np.ascontiguousarray(physical(values)), path, doubts=odd_values(values))
 
 
 def _sources(path: str, root: Path) -> list[Source]:
@@ -108,7 +109,7 @@ def _of_member(path: str, name: str, names: Sequence[str], root: Path) -> list[S
     labels = re.sub("images$", "labels", name)
     targets = _targets(_array(root / path, labels), shape[0]) if labels in names else [None] * shape[0]
     split = stack[1] or ""
-    return [Source("arrays", (path,), name, frame, split, target) for frame, target in enumerate(targets)]
+    return [Source("arrays", (path,), name, frame, split=split, label=target) for frame, target in enumerate(targets)]
 
 
 def _of_array(path: str, member: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[Source]:
@@ -151,6 +152,7 @@ def _channel_axis(item: tuple[int, ...]) -> int | None:
     spatial = item[1:] if axis == 0 else item[:axis]
     if len(spatial) not in (2, 3) or min(spatial[-2:]) < _SMALLEST:
         raise DataError(f"an array of shape {item} is no image or volume", do="Expected (H, W), (D, H, W) or with C")
+    require_sides(spatial)
     return axis
 
 
@@ -170,15 +172,22 @@ def _header(file: Path, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
             return _npy_header(stream, file.stat().st_size)
     with _unpacking:
         archive = _archive(*_state(file))
+        size = _unpacked_size(archive.getinfo(f"{member}.npy"), file.stat().st_size)
         with archive.open(f"{member}.npy") as stream:
-            return _npy_header(stream, _unpacked_size(archive.getinfo(f"{member}.npy"), file.stat().st_size))
+            return _npy_header(stream, size)
 
 
 def _unpacked_size(info: zipfile.ZipInfo, file_size: int) -> int:
-    """What the archive says of a member, as far as its packed bytes can give it."""
+    """What the archive says of a member, as far as its packed bytes can give it.
+
+    Raises:
+        DataError: packed in a way that NumPy does not write. `zipfile` unpacks the whole of such a member for its first
+            byte, which a few kilobytes of bzip2 make gibibytes of.
+    """
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATED}.get(info.compress_type)
-    packed = min(info.compress_size, file_size)
-    return info.file_size if most is None else min(info.file_size, most * packed)
+    if most is None:
+        raise DataError("an array in it is packed with bzip2 or LZMA", do="Save it with numpy.savez_compressed")
+    return min(info.file_size, most * min(info.compress_size, file_size))
 
 
 def _npy_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -226,8 +235,9 @@ def _opened(file: Path, mtime: int, size: int, member: str) -> NDArray[Any]:
         mapped: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
         return mapped
     archive, name = _archive(file, mtime, size), f"{member}.npy"
+    most = _unpacked_size(archive.getinfo(name), size)
     with archive.open(name) as stream:
-        shape, dtype = _npy_header(stream, _unpacked_size(archive.getinfo(name), size))
+        shape, dtype = _npy_header(stream, most)
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > MAX_GIBIBYTES * 2**30:
         reason = f'the array "{member}" unpacks to {claimed / 2**30:.1f} GiB, more than {MAX_GIBIBYTES}'

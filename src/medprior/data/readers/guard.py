@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.errors import DataError
+
+MAX_SIDE = 65_535
+_LONGEST = 300  # characters of a reason
 
 
 @contextmanager
@@ -32,8 +35,14 @@ def refusing(path: str, root: Path) -> Iterator[None]:
 
 
 def refusal(reason: str, path: str, *, do: str | None = None) -> DataError:
-    """The error for a file that cannot be used."""
-    return DataError(reason, where=path, do=do or "Mend, replace or remove this file")
+    """The error for a file that cannot be used; `reason` may repeat what stands in the file."""
+    return DataError(shown(reason), where=path, do=do or "Mend, replace or remove this file")
+
+
+def shown(text: str) -> str:
+    """On one line, printable and of some length: a damaged file could clear the terminal that lists it."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}..."
 
 
 def _reason(error: Exception, file: Path, root: Path) -> str:
@@ -58,6 +67,16 @@ def _reason(error: Exception, file: Path, root: Path) -> str:
     return f"the file is damaged ({type(error).__name__}: {text})"
 
 
+def require_sides(shape: Sequence[int]) -> None:
+    """Refuse a thread of pixels: whoever resizes it needs far more memory than it takes itself.
+
+    Raises:
+        DataError: a side of more than `MAX_SIDE` pixels.
+    """
+    if max(shape, default=0) > MAX_SIDE:
+        raise DataError(f"its sides are {tuple(shape)}, more than {MAX_SIDE:,} pixels", do="Cut it into tiles")
+
+
 def physical(values: NDArray[Any]) -> NDArray[Any]:
     """Pixels as a `Scan` holds them: integers as they are, floats as float32, true and false as 255 and 0 (uint8).
 
@@ -76,6 +95,18 @@ def physical(values: NDArray[Any]) -> NDArray[Any]:
         raise DataError(f"its values are of type {values.dtype}, which are no pixels")
     with np.errstate(over="ignore"):
         return _finite(values.astype(np.float32))
+
+
+def odd_values(values: NDArray[Any], what: str = "pixels") -> tuple[str, ...]:
+    """How many values `physical` replaces, as a doubt; () where all are finite."""
+    if values.dtype.kind != "f":
+        return ()
+    odd = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if not odd:
+        return ()
+    said = f"1 {what.removesuffix('s')} is" if odd == 1 else f"{odd:,} {what} are"
+    became = "it became" if odd == 1 else "they became"
+    return (f"{said} not a number or infinite: {became} the lowest of the others",)
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,8 +92,8 @@ def counted(catalog: Catalog, counts: Rows) -> str:
 
 
 def persons(catalog: Catalog) -> Rows:
-    """(N,) the patient of every row as a number, in the order of their names."""
-    return np.asarray(np.unique(catalog.patients(), return_inverse=True)[1])
+    """(N,) the patient of every row as a number, in the order of their first rows: keys differ between users."""
+    return np.asarray(np.unique(catalog.persons(), return_inverse=True)[1])
 
 
 def _flags(catalog: Catalog, rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

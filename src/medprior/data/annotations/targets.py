@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data.label_table import FINDING, UNCERTAIN, UNKNOWN, LabelTable
+from medprior.data.annotations.label_table import FINDING, UNCERTAIN, UNKNOWN, LabelTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +63,11 @@ def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], 
     values = [_written(number) for number in numbers] if numbers else [cells[i] for i in known]
     names = sorted(set(values), key=float if numbers else None)
     _check_classes(table, column, names, len(values), numbers)
+    folded = [name.casefold() for name in names]
+    alike = [name for name in names if folded.count(name.casefold()) > 1]
+    if alike:
+        listed = ", ".join(f'"{name}"' for name in alike)
+        warnings.append(f'Classes in column "{column}" that differ only in capital letters: {listed}.')
     index = {name: i for i, name in enumerate(names)}
     targets = np.full(len(cells), np.nan)
     targets[known] = [index[value] for value in values]
@@ -134,6 +139,13 @@ def add_carried_labels(frame: pd.DataFrame, labels: list[list[float] | None], wa
         return None
     if len(widths) > 1:
         warnings.append("The files carry labels of different lengths; none of them is used.")
+        return None
+    carriers = frame.loc[[label is not None for label in labels], "path"].nunique()
+    if carriers > 1:
+        warnings.append(
+            f"{carriers} files carry labels of their own, which need not mean the same; none of them is used: index "
+            "one of these files, or give a table with --labels."
+        )
         return None
     width = widths.pop()
     values = np.array([label if label is not None else [np.nan] * width for label in labels], dtype=np.float64)

@@ -9,16 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medprior.data.annotations.masks import MASKS
+from medprior.data.annotations.reports import REPORTS
+from medprior.data.readers.guard import shown
 from medprior.errors import LabelError, nearest
 
 PATHS = ("path", "file", "filename", "image", "scan")
-PATIENTS = ("patient", "patient_id", "subject")
+PATIENTS = ("patient", "patient_id", "patientid", "subject", "subject_id")
 LABELS = ("label", "class", "target", "diagnosis", "finding", "y")
 SPLIT = "split"
+SPLITS = {
+    "": "",
+    **dict.fromkeys(["train", "training"], "train"),
+    **dict.fromkeys(["val", "valid", "validation"], "val"),
+    **dict.fromkeys(["test", "testing"], "test"),
+}
+"""What a cell of a split may say, in lower case."""
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "null"})
 """What a cell without a value holds, in lower case."""
 FINDING = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 MOST_COLUMNS = 2000
+_NEARLY = 0.5  # of the cells of a column that would be a finding but for the others
 UNCERTAIN = frozenset({"-1", "-1.0"})
 """The third value of CheXpert-like tables; it counts as unknown."""
 
@@ -41,8 +52,9 @@ class LabelTable:
         return len(self.numbers)
 
     def error(self, what: str, *, do: str | None = None) -> LabelError:
-        """A LabelError about this file."""
-        return LabelError(what, where=str(self.path), do=do)
+        """A LabelError about this file, whatever its cells and columns hold."""
+        advice = "\n".join(map(shown, do.split("\n"))) if do else None
+        return LabelError(shown(what), where=str(self.path), do=advice)
 
     def find(self, names: Sequence[str]) -> str | None:
         """The first of `names` that is a column, in whatever case it is written."""
@@ -74,13 +86,18 @@ class LabelTable:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column means what. `labels` is one column of classes, or columns of findings when `findings`."""
+    """Which column means what. `labels` is one column of classes, or columns of findings when `findings`; `left_out`
+    are columns that are nearly findings."""
 
     path: str
     patient: str | None
     split: str | None
     labels: tuple[str, ...]
     findings: bool
+    mask: str | None = None
+    report: str | None = None
+    modality: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def read_label_table(path: Path) -> LabelTable:
@@ -155,7 +172,9 @@ def _checked(table: LabelTable, lines: list[list[str]]) -> LabelTable:
     return LabelTable(table.path, columns, [number for number, _ in rows])
 
 
-def choose_columns(table: LabelTable, patient: str | None, labels: Sequence[str] | None) -> Columns:
+def choose_columns(
+    table: LabelTable, patient: str | None, labels: Sequence[str] | None, split: str | None = None
+) -> Columns:
     """Which column means what, by the names in this file and by what the user said.
 
     Raises:
@@ -168,9 +187,13 @@ def choose_columns(table: LabelTable, patient: str | None, labels: Sequence[str]
             do=f"Name the column with the file names one of: {', '.join(PATHS)}",
         )
     group = table.need(patient, "--patient") if patient else table.find(PATIENTS)
-    split = table.find([SPLIT])
-    chosen, findings = _label_columns(table, labels, {path, group, split})
-    return Columns(path, group, split, chosen, findings)
+    parted = table.need(split, "--split") if split else table.find([SPLIT])
+    more = [table.find(names) for names in (MASKS, REPORTS, ["modality"])]
+    chosen, findings = _label_columns(table, labels, {path, group, parted, *more})
+    mask, report, modality = (None if name in chosen else name for name in more)
+    by_content = not labels and table.find(LABELS) is None
+    nearly = () if not by_content else _nearly_findings(table, {path, group, parted, *more, *chosen})
+    return Columns(path, group, parted, chosen, findings, mask, report, modality, nearly)
 
 
 def _label_columns(
@@ -189,6 +212,17 @@ def _label_columns(
         f"no column holds labels (columns: {table.listed()})",
         do=f"Name it one of {', '.join(LABELS)}, or say which it is with --label",
     )
+
+
+def _nearly_findings(table: LabelTable, taken: set[str | None]) -> tuple[str, ...]:
+    """Columns that would be findings but for a few cells."""
+    nearly = []
+    for name, cells in table.columns.items():
+        said = [cell.lower() for cell in cells if cell.lower() not in UNKNOWN]
+        share = sum(cell in FINDING for cell in said) / max(1, len(said))
+        if name not in taken and not _is_finding(cells) and share >= _NEARLY:
+            nearly.append(name)
+    return tuple(nearly)
 
 
 def _is_finding(cells: Sequence[str]) -> bool:

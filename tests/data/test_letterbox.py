@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medprior.data.letterbox import box_index, content_box, fitted_shape, placed_at, resize
+from medprior.data.store.letterbox import box_index, content_box, fitted_shape, placed_at, resize
 
 shapes = st.lists(st.integers(1, 700), min_size=2, max_size=3)
 

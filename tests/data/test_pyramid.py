@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medprior.data.pyramid import SMALLEST, atlas_layout, atlas_shape, level_count, level_index, pack
+from medprior.data.store.pyramid import SMALLEST, atlas_layout, atlas_shape, level_count, level_index, pack
 
 
 @given(st.integers(1, 1024))

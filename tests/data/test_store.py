@@ -1,6 +1,7 @@
 """The pixel store: exact where it must be, whole or absent, and the same wherever its pixels lie."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,11 @@ import torch
 from PIL import Image
 
 from medprior.data.catalog import Catalog, build_catalog
-from medprior.data.letterbox import box_index, resize
-from medprior.data.pyramid import level_index, pack
 from medprior.data.readers import read
-from medprior.data.resident import ResidentStore, free_memory
-from medprior.data.store import PixelStore
+from medprior.data.store.letterbox import box_index, resize
+from medprior.data.store.pixels import PixelStore
+from medprior.data.store.pyramid import level_index, pack
+from medprior.data.store.resident import ResidentStore, free_memory
 from medprior.errors import DataError, OutputError, SettingsError, StoreError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -101,7 +102,7 @@ def test_memory_and_file_give_identical_batches(store: PixelStore) -> None:
 
 
 def test_what_does_not_fit_in_memory_stays_in_the_file(store: PixelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medprior.data import resident
+    from medprior.data.store import resident
 
     assert 0 < free_memory(torch.device("cpu")) < 2**50
     monkeypatch.setattr(resident, "SHARE", store.nbytes / 2 / free_memory(torch.device("cpu")))
@@ -134,6 +135,21 @@ def test_it_is_rebuilt_only_when_something_changed(catalog: Catalog, store: Pixe
     other = PixelStore.build(catalog, store.folder, size=32, channels=3)
     assert other.load().shape == (6, 3, 32, 48)
     assert sorted(f.suffix for f in store.folder.iterdir()) == [".json", ".npy", ".npz"], "the old files are gone"
+
+
+@pytest.mark.parametrize("what", ["spacing", "quantiles", "window"])
+def test_it_is_rebuilt_when_geometry_or_mapping_changed(catalog: Catalog, store: PixelStore, what: str) -> None:
+    if what == "spacing":
+        catalog.table["spacing"] = [(2.0, 1.0)] * len(catalog)
+    elif what == "quantiles":
+        catalog.table["quantiles"] = [[[v * 2 for v in c] for c in q] for q in catalog.table["quantiles"]]
+    else:
+        catalog.table["modality"], catalog.table["dtype"] = "CT", "int16"
+    before = PixelStore.build(catalog, store.folder, size=64).plan if what == "window" else store.plan
+    window = (-160.0, 240.0) if what == "window" else (-1000.0, 1000.0)
+    after = PixelStore.build(catalog, store.folder, size=64, ct_window=window).plan
+    assert after.key != before.key
+    assert (after.intensity == before.intensity) == (what != "window")
 
 
 def test_one_unreadable_scan_is_listed_and_tried_again(catalog: Catalog, tmp_path: Path) -> None:
@@ -182,7 +198,7 @@ def test_no_store_and_a_newer_store_are_said(store: PixelStore, tmp_path: Path) 
     with pytest.raises(StoreError, match=r"store\.json is not there"):
         PixelStore.open(tmp_path / "nowhere")
     about = store.folder / "store.json"
-    about.write_text(about.read_text().replace('"version": 1', '"version": 99'))
+    about.write_text(re.sub(r'"version": \d+', '"version": 99', about.read_text()))
     with pytest.raises(StoreError, match="version 99"):
         PixelStore.open(store.folder)
 
@@ -190,8 +206,8 @@ def test_no_store_and_a_newer_store_are_said(store: PixelStore, tmp_path: Path) 
 KILLED = """
 import os, sys
 from medprior.data.catalog import build_catalog
-from medprior.data.store import PixelStore
-from medprior.data import storing
+from medprior.data.store.pixels import PixelStore
+from medprior.data.store import fill as storing
 catalog = build_catalog(sys.argv[1])
 storing._write = lambda *_: os.kill(os.getpid(), 9)
 PixelStore.build(catalog, sys.argv[2], size=64)
@@ -236,7 +252,7 @@ def test_too_little_space_is_refused_before_the_work(catalog: Catalog, tmp_path:
 
 
 def test_a_disk_that_fills_up_meanwhile_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medprior.data import storing
+    from medprior.data.store import fill as storing
 
     for i in range(40):
         write_image(tmp_path / f"scans/{i}.png", noise((200, 200), i))
@@ -259,7 +275,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said(tmp_path: Path, monkeypatch: pyt
 
 def test_a_place_that_is_no_folder_is_said(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here is a file")
-    with pytest.raises(OutputError, match="cannot be written to"):
+    with pytest.raises(OutputError, match="a part of this path is a file"):
         PixelStore.build(catalog, tmp_path / "file" / "store", size=64)
 
 

@@ -8,20 +8,20 @@ import pytest
 from PIL import Image
 
 from medprior.data.catalog import build_catalog
-from medprior.data.walk import find_files, left_out
+from medprior.data.indexing.walk import find_files, left_out
 from medprior.errors import DataError
 
 
 def image(path: Path, value: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
+    Image.fromarray(np.arange(value, value + 64, dtype=np.uint8).reshape(8, 8)).save(path)
 
 
 def names(root: Path) -> list[str]:
     return [file.path for file in find_files(root).files]
 
 
-@pytest.mark.parametrize("mark", ["study.json", "catalog.parquet", "store.json"])
+@pytest.mark.parametrize("mark", ["study.json", "index.parquet", "catalog.parquet", "store.json", "volumes.json"])
 def test_what_medprior_wrote_is_no_scan(tmp_path, mark):
     image(tmp_path / "a.png")
     image(tmp_path / "ward/out/cells/copy.png")
@@ -29,7 +29,7 @@ def test_what_medprior_wrote_is_no_scan(tmp_path, mark):
     (tmp_path / "ward/out" / mark).write_text("{}")
     found = find_files(tmp_path)
     assert [file.path for file in found.files] == ["a.png"] and found.own_folders == 1
-    assert left_out(found) == ["Left out: 1 folders of results or pixels that medprior wrote."]
+    assert left_out(found) == ["Left out: 1 folder of results or pixels that medprior wrote."]
 
 
 def test_the_root_may_hold_the_catalog_of_an_earlier_index(tmp_path):
@@ -43,7 +43,7 @@ def test_broken_and_circular_links_stop_nothing(tmp_path):
     (tmp_path / "scans/b.png").symlink_to("c.png")
     (tmp_path / "scans/c.png").symlink_to("b.png")
     (tmp_path / "scans/d.png").symlink_to("gone.png")
-    assert build_catalog(tmp_path / "scans").warnings == ["Left out: 3 links that lead nowhere or in a circle."]
+    assert build_catalog(tmp_path / "scans").warnings == ["Left out: 3 links to nowhere or in a circle."]
     with pytest.raises(DataError):
         build_catalog(tmp_path / "scans/b.png")
 
@@ -62,7 +62,7 @@ def test_links_to_files_that_are_not_met_otherwise_are_scans(tmp_path):
     (root / "out.png").symlink_to("../out.png")
     catalog = build_catalog(root)
     assert list(catalog.table["path"]) == ["a.png", "b.png", "c.png", "met.png"]
-    assert "Left out: 1 links that lead out of the folder." in catalog.warnings
+    assert "Left out: 1 link out of the folder, not followed." in catalog.warnings
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
@@ -73,43 +73,14 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     assert names(tmp_path) == ["b.png"]
 
 
-@pytest.mark.parametrize("name", ["a.dcm", "IM0001", "1.2.840.77"])
-def test_dicom_is_said_to_be_unread_and_what_to_do(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
-    for place in (tmp_path, tmp_path / name):
-        with pytest.raises(DataError) as refused:
-            build_catalog(place)
-        assert "DICOM is not read yet" in refused.value.do and "dcm2niix" in refused.value.do
-
-
-def test_other_unread_files_are_not_taken_for_dicom(tmp_path):
-    (tmp_path / "a.xyz").write_bytes(b"text")
-    with pytest.raises(DataError) as refused:
-        build_catalog(tmp_path)
-    assert "DICOM" not in refused.value.do
-
-
-def test_dicom_beside_scans_is_said_in_the_warning(tmp_path):
-    image(tmp_path / "a.png")
-    (tmp_path / "b.dcm").write_bytes(b"x")
-    assert "dcm2niix" in build_catalog(tmp_path).warnings[0]
-
-
-MASKS = ["labelsTr/a.png", "x/Masks/a.png", "annotations_1/a/b.png", "a_mask.png", "b_SEG.jpg", "c_label.png"]
-MASKS += ["Image_01L_1stHO.png", "Image_01L_2ndHO.png"]
-
-
-def test_what_looks_like_masks_is_counted_in_one_sentence(tmp_path):
-    scans = ["imagesTr/a.png", "unmasked.png", "label_3/a.png", "seg.png", "masks.png", "a_mask/b.png"]
-    for path in [*MASKS, *scans]:
-        image(tmp_path / path)
-    (said,) = build_catalog(tmp_path).warnings
-    assert said.startswith(f"{len(MASKS)} files look like masks") and "move them out" in said
-
-
-def test_scans_alone_give_no_word_of_masks(tmp_path):
-    image(tmp_path / "imagesTr/a.png")
-    assert build_catalog(tmp_path).warnings == []
+def test_dicom_is_told_by_its_content(tmp_path):
+    """Files of a hospital's archive have no ending, or the number of an object as their name."""
+    for name in ("IM0001", "1.2.840.77", "a.xyz"):
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 9)
+    (tmp_path / "b.xyz").write_bytes(b"text")
+    found = find_files(tmp_path)
+    assert {file.path: file.family for file in found.files} == dict.fromkeys(["1.2.840.77", "IM0001", "a.xyz"], "dicom")
+    assert found.others == {".xyz": 1}
 
 
 def test_names_of_several_lines_are_shown_on_one(tmp_path):
@@ -119,3 +90,38 @@ def test_names_of_several_lines_are_shown_on_one(tmp_path):
     catalog = build_catalog(tmp_path)
     assert catalog.problems["path"].tolist() == ["b\\n\\u2028é.png"]
     assert "\n" not in "".join(catalog.warnings)
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_stops_nothing(tmp_path, monkeypatch):
+    """Permissions bind no administrator, who may run this: the system's answer is given in its place."""
+    image(tmp_path / "scans/a.png")
+    image(tmp_path / "scans/shut/b.png")
+    real, shut = os.scandir, tmp_path / "scans/shut"
+
+    def scandir(folder):
+        if Path(folder) == shut:
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    catalog = build_catalog(tmp_path / "scans")
+    said = [("shut", "unreadable", "the folder cannot be listed: permission denied")]
+    assert len(catalog) == 1 and list(catalog.problems.itertuples(index=False, name=None)) == said
+    with pytest.raises(DataError, match="cannot be listed"):
+        build_catalog(shut)
+
+
+def test_what_is_passed_by_is_counted(tmp_path):
+    image(tmp_path / "scans/deep/a.png")
+    (tmp_path / "scans/b.png").symlink_to("deep/a.png")
+    (tmp_path / "scans/deep/up").symlink_to("..")
+    (tmp_path / "scans/gone.png").symlink_to("nothing.png")
+    (tmp_path / "scans/round.png").symlink_to("round.png")
+    (tmp_path / "scans/notes.xyz").write_text("?")
+    os.mkfifo(tmp_path / "scans/pipe.png")
+    assert left_out(find_files(tmp_path / "scans")) == [
+        "Left out, of kinds that are not read: 1 file (1 .xyz).",
+        "Left out: 2 links to nowhere or in a circle.",
+        "Left out: 2 links to a folder, or to a file that is met by itself.",
+        "Left out: 1 special file (a pipe, a device).",
+    ]

@@ -5,32 +5,30 @@ It is private: paths and folder names are often patients' names. Pages and cards
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data.scan import Source
-from medprior.data.targets import LabelSpec as LabelSpec
-from medprior.data.targets import add_carried_labels
-from medprior.data.walk import Found, find, left_out
+from medprior.data.annotations.targets import LabelSpec as LabelSpec
+from medprior.data.annotations.targets import add_carried_labels
+from medprior.data.indexing.walk import Found, find, left_out
+from medprior.data.privacy import PatientKeys, patient_keys
+from medprior.data.scan import Note, Source
 from medprior.errors import DataError, LabelError
-from medprior.files import make_folder, replace_file
+from medprior.evaluation.resampling import first_rows
 from medprior.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-VERSION = 1
-_KEY = b"medprior.catalog"
+    from medprior.data.duplicates.find import Duplicates
+
 PATIENTS_UNKNOWN = (
     "Patients are unknown: each image counts as a patient of its own, so images of one person may stand on both sides "
     "of a split, and scores may be too high and intervals too narrow."
@@ -45,12 +43,17 @@ class Catalog:
         root: the folder the paths are relative to.
         table: row i describes scan i: path, reader, member, frame (-1: the whole), shape (list, spatial axes only),
             channels, dtype, grey (all channels show the same; true for one channel), modality, spacing (mm, or None),
-            patient ("" unknown), split ("", train, val or test), hash (of the content), labelled (bool), and the
-            float64 target columns that `labels` names (NaN: unknown).
-        problems: path and reason of what could not be read.
+            patient (a key, see `medprior.data.privacy`; "" unknown), study, split ("", train, val or test), hash (of
+            the pixels), labelled (bool), and the float64 target columns that `labels` names (NaN: unknown). Further
+            companions (other files of the scan), frames, affine, orientation and window (see `ScanInfo`), quantiles,
+            thumb and values (see `medprior.data.facts`), mask (see `read_mask`), boxes (list of name and y0, x0, y1, x1
+            in pixels), report (text) and burnt (why text is likely to stand in the pixels), each None where there is
+            none.
+        problems: path, kind (see `medprior.data.scan.NOTES`) and reason of what is to be said of a file.
         labels: what the targets mean, or None without labels.
         patients_known: whether images are grouped by patient.
-        warnings: sentences for the user, and for the verdict.
+        warnings: sentences for the user, and for the verdict; they name no file and no person.
+        keys: what turns a patient's identifier into a key.
     """
 
     root: Path
@@ -59,15 +62,50 @@ class Catalog:
     labels: LabelSpec | None = None
     patients_known: bool = False
     warnings: list[str] = field(default_factory=list)
+    keys: PatientKeys = field(default_factory=PatientKeys)
 
     def __len__(self) -> int:
         return len(self.table)
 
     def source(self, row: int) -> Source:
         """Where scan `row` lies."""
-        columns: tuple[Any, ...] = tuple(self.table[name] for name in ("path", "reader", "member", "frame", "split"))
-        path, reader, member, frame, split = (column.iat[row] for column in columns)
-        return Source(reader, (path,), member, int(frame), split)
+        names = ("path", "companions", "reader", "member", "frame", "frames", "split")
+        cells: list[Any] = [self.table[name].iat[row] for name in names]
+        path, companions, reader, member, frame, frames, split = cells
+        paths = (path, *(companions or ()))
+        return Source(reader, paths, member, int(frame), tuple(frames or ()), split)
+
+    def mask_source(self, row: int) -> Source | None:
+        """Where the mask of scan `row` lies, or None."""
+        from medprior.data.annotations.beside import mask_source
+
+        mask: Any = self.table["mask"].iat[row]
+        return None if mask is None else mask_source(mask)
+
+    @cached_property
+    def mask_classes(self) -> tuple[int, ...]:
+        """The value in the files of every class of the masks, in the order of its index; the same for all masks."""
+        from medprior.data.annotations.masklabels import class_values
+
+        return class_values(mask["values"] for mask in self.table["mask"] if mask is not None)
+
+    def read_mask(self, row: int) -> NDArray[np.uint8 | np.uint16] | None:
+        """(*S) class of every pixel of scan `row`, an index of `mask_classes`, or None where it has no mask.
+
+        Raises:
+            DataError: the mask cannot be read any more.
+        """
+        from medprior.data.annotations.beside import read_mask
+
+        mask: Any = self.table["mask"].iat[row]
+        return None if mask is None else read_mask(mask, self.mask_classes, self.source(row), self.root)
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """Which scans are copies of which."""
+        from medprior.data.duplicates.find import find_duplicates
+
+        return find_duplicates(self.table)
 
     def targets(self) -> NDArray[np.float64]:
         """(N,) class index, or (N, K) zeros and ones for K labels; NaN where unknown.
@@ -86,68 +124,29 @@ class Catalog:
         alone = np.char.add("image:", np.arange(len(self)).astype(str))
         return np.where(known == "", alone, known)
 
+    def persons(self) -> NDArray[np.int64]:
+        """(N,) the patient of every row as a number: the first row that is theirs, whatever their key."""
+        return first_rows(self.patients())
+
     def fingerprint(self) -> str:
         """A hash of contents, targets, patients and splits; the same wherever the files lie and however named."""
         digest = hashlib.blake2b(digest_size=16)
-        for column in ("hash", "patient", "split"):
+        for column in ("hash", "split"):
             digest.update("\n".join(self.table[column]).encode())
+        digest.update(self.persons().tobytes())
         if self.labels is not None:
             digest.update(repr(self.labels).encode())
             digest.update(np.nan_to_num(self.targets(), nan=-1.0).tobytes())
         return digest.hexdigest()
 
-    def save(self, path: Path) -> None:
-        """Write the catalog as one Parquet file, whole or not at all.
-
-        Raises:
-            OutputError: the place cannot be written to, or is full.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        about = {
-            "version": VERSION,
-            "root": str(self.root),
-            "problems": self.problems.to_dict("list"),
-            "labels": dataclasses.asdict(self.labels) if self.labels else None,
-            "patients_known": self.patients_known,
-            "warnings": self.warnings,
-        }
-        table = pa.Table.from_pandas(self.table, preserve_index=False)
-        buffer = io.BytesIO()
-        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(about)}), buffer)
-        make_folder(path.parent)
-        with replace_file(path) as aside:
-            aside.write_bytes(buffer.getbuffer())
-
-    @classmethod
-    def load(cls, path: Path) -> Catalog:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: absent, damaged, or of another version.
-        """
-        import pandas as pd
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(io.BytesIO(path.read_bytes()))
-            about = json.loads(table.schema.metadata[_KEY])
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise DataError("this is no readable catalog", where=str(path), do="Index the scans again") from error
-        if about["version"] != VERSION:
-            reason = f"this catalog has version {about['version']}, this medprior reads {VERSION}"
-            raise DataError(reason, where=str(path), do="Index the scans again")
-        spec = about["labels"]
-        labels = spec and LabelSpec(spec["kind"], tuple(spec["names"]), tuple(spec["columns"]))
-        problems = pd.DataFrame(about["problems"], columns=["path", "reason"])
-        frame = to_pandas(table)
-        return cls(Path(about["root"]), frame, problems, labels, about["patients_known"], about["warnings"])
-
 
 def build_catalog(
-    root: Path | str, *, cache: Path | None = None, workers: int | None = None, progress: Progress = silent
+    root: Path | str,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    keys: PatientKeys | None = None,
+    progress: Progress = silent,
 ) -> Catalog:
     """Index a folder of scans, or one file.
 
@@ -158,21 +157,23 @@ def build_catalog(
     Args:
         root: the folder, walked without following links, or a single file.
         cache: a Parquet file to reuse and renew.
-        workers: threads that decode, by default one per core.
+        workers: processes that decode, by default one per core.
+        keys: how patients are named; by default hashed with the user's own salt.
 
     Raises:
         DataError: nothing there, nothing readable, or nothing that could be read.
         OutputError: the cache cannot be written.
     """
-    from medprior.data import indexing
+    from medprior.data.indexing import cache as indexing
 
     root = _resolved(Path(root))
+    keys = patient_keys() if keys is None else keys
     folder, found = find(root)
-    table, warnings = indexing.index_files(folder, found.files, cache, workers, progress)
-    catalog = _assemble(folder, table, found, [*warnings, *left_out(found)])
+    table, warnings = indexing.index_files(folder, found.files, cache, workers, keys, progress)
+    catalog = _assemble(folder, table, found, keys, [*warnings, *left_out(found)])
     if not len(catalog):
-        first = "; ".join(f"{p}: {r}" for p, r in catalog.problems.head(3).itertuples(index=False))
-        raise DataError(f"none of the {len(catalog.problems)} files can be read ({first})", where=str(root))
+        first = "; ".join(f"{path}: {reason}" for path, _, reason in catalog.problems.head(3).itertuples(index=False))
+        raise DataError(f"none of the {len(found.files):,} files gives a scan ({first})", where=str(root))
     return catalog
 
 
@@ -184,33 +185,31 @@ def _resolved(root: Path) -> Path:
         raise DataError("this path cannot be followed, its links lead in a circle", where=str(root), do=do) from error
 
 
-def _assemble(root: Path, table: pa.Table, found: Found, warnings: list[str]) -> Catalog:
-    import pandas as pd
+def _assemble(root: Path, table: pa.Table, found: Found, keys: PatientKeys, warnings: list[str]) -> Catalog:
+    from medprior.data.annotations.beside import lay_beside
+    from medprior.data.annotations.tables import look_through
+    from medprior.data.indexing.assembling import scans_of
 
-    bad = table["reason"].is_valid()
-    problems = table.filter(bad).select(["path", "reason"]).to_pylist()
-    problems += [
-        {"path": path, "reason": "the file name holds characters that are no text"} for path in found.unnameable
-    ]
-    good = table.filter(table["reason"].is_null())
-    frame = to_pandas(good.drop_columns(["label", "reason", "size", "mtime_ns"]))
-    labels = add_carried_labels(frame, good["label"].to_pylist(), warnings)
-    frame_problems = pd.DataFrame(problems, columns=["path", "reason"])
-    known = bool(len(frame)) and bool((frame["patient"] != "").all())
+    scans, notes, segmentations = scans_of(table)
+    labels = add_carried_labels(scans, scans.pop("label").tolist(), warnings)
+    scans, more = lay_beside(scans, root, found.sidecars, segmentations)
+    notes += [*more, *look_through(root, found.sidecars)]
+    notes += [Note(path, "unreadable", "the file name holds characters that are no text") for path in found.unnameable]
+    notes += [Note(path, "unreadable", reason) for path, reason in found.unlisted]
+    burnt = int(scans["burnt"].notna().sum())
+    if burnt:
+        warnings.append(
+            f"{burnt:,} scans are likely to have text burnt into their pixels (ultrasound, screen copies, or their "
+            "header says so): look at the pictures before you share them."
+        )
+    known = bool(len(scans)) and bool((scans["patient"] != "").all())
     if labels and not known:
         warnings.append(PATIENTS_UNKNOWN)
-    return Catalog(root, frame, frame_problems, labels, known, warnings)
+    return Catalog(root, scans, problems_table(notes), labels, known, warnings, keys)
 
 
-def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """The table with a plain row number; lists in `shape` and `spacing`, and None (not NaN) where nothing is known."""
-    frame: pd.DataFrame = table.to_pandas()
-    for column in ("shape", "spacing", "modality"):
-        frame[column] = _objects(table[column].to_pylist())
-    return frame
+def problems_table(notes: list[Note]) -> pd.DataFrame:
+    """What is to be said of files, as `Catalog.problems` holds it."""
+    import pandas as pd
 
-
-def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column
+    return pd.DataFrame([(n.path, n.kind, n.reason) for n in notes], columns=["path", "kind", "reason"])

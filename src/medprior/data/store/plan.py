@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medprior.data.intensity import IntensityPlan, plan_intensity
-from medprior.data.pyramid import atlas_shape, level_count
+from medprior.data.intensity import CT_WINDOW, IntensityPlan, plan_intensity
+from medprior.data.store.pyramid import atlas_shape, level_count
 from medprior.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medprior.data.catalog import Catalog
 
-VERSION = 1
+VERSION = 2
 _NAMES = {2: "images (2D)", 3: "volumes (3D)"}
 
 
@@ -62,22 +64,39 @@ class StorePlan:
         return len(self.header) + self.count * self.row_bytes
 
 
-def plan_store(catalog: Catalog, *, size: int, channels: int | None, spatial_dims: int) -> StorePlan:
+def plan_store(
+    catalog: Catalog,
+    *,
+    size: int,
+    channels: int | None,
+    spatial_dims: int,
+    ct_window: tuple[float, float] = CT_WINDOW,
+) -> StorePlan:
     """What a store of this catalog will hold.
 
     Raises:
         DataError: no scans, or scans with another number of axes.
-        SettingsError: a size or a number of channels that makes no store.
+        SettingsError: a size, a number of channels or a window that makes no store.
     """
     if size < 1 or (channels is not None and channels < 1) or spatial_dims not in _NAMES:
         asked = f"size {size}, channels {channels}, spatial_dims {spatial_dims}"
         raise SettingsError(f"no store has {asked}", do="Size and channels are at least 1, spatial_dims 2 or 3")
     _check_axes(catalog, spatial_dims)
-    plan = StorePlan(len(catalog), size, channels or _channels(catalog), spatial_dims, plan_intensity(catalog.table))
-    about = [VERSION, plan.size, plan.channels, spatial_dims, plan.levels, *plan.intensity.percentiles]
+    intensity = plan_intensity(catalog.table, ct_window)
+    plan = StorePlan(len(catalog), size, channels or _channels(catalog), spatial_dims, intensity)
+    return replace(plan, key=_key(plan, catalog.table))
+
+
+def _key(plan: StorePlan, table: pd.DataFrame) -> str:
+    """A hash of the pixels, of how they are fitted (spacing keeps the aspect) and of how they are quantised."""
+    about = [VERSION, plan.size, plan.channels, plan.spatial_dims, plan.levels]
     digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
-    digest.update("\n".join(catalog.table["hash"]).encode())
-    return replace(plan, key=digest.hexdigest())
+    digest.update("\n".join(table["hash"]).encode())
+    spacings = [None if spacing is None else [float(step) for step in spacing] for spacing in table["spacing"]]
+    digest.update(repr(spacings).encode())
+    for values in plan.intensity.mappings(table, plan.channels):
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def _check_axes(catalog: Catalog, spatial_dims: int) -> None:

@@ -1,7 +1,7 @@
 """Pixels decoded once: one memory-mapped array for a whole catalog, from which every batch of every run is cut.
 
 A folder holds three files: `store.json` (what it is), `pixels-<key>.npy` (N, C, *A) uint8 in the layout of
-`medprior.data.pyramid`, and `rows-<key>.npz` (content boxes, and the scale and offset that lead back to physical
+`medprior.data.store.pyramid`, and `rows-<key>.npz` (content boxes, and the scale and offset that lead back to physical
 values). `store.json` is written last and names the others, so that a build that was killed is never believed.
 """
 
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data import storefiles as files
-from medprior.data.intensity import QUANTA, dequantise
-from medprior.data.letterbox import box_index
-from medprior.data.pyramid import atlas_layout
-from medprior.data.resident import ResidentStore, Stored, make_resident
-from medprior.data.storeplan import StorePlan, plan_store
-from medprior.data.storing import Rows, can_be_stored, fill
+from medprior.data.intensity import CT_WINDOW, QUANTA, dequantise
+from medprior.data.store import files
+from medprior.data.store.fill import Rows, can_be_stored, fill
+from medprior.data.store.letterbox import box_index
+from medprior.data.store.plan import StorePlan, plan_store
+from medprior.data.store.pyramid import atlas_layout
+from medprior.data.store.resident import ResidentStore, Stored, make_resident
 from medprior.errors import StoreError
 from medprior.files import make_folder
 from medprior.progress import Progress, silent
@@ -59,6 +59,7 @@ class PixelStore:
         size: int,
         channels: int | None = None,
         spatial_dims: int = 2,
+        ct_window: tuple[float, float] = CT_WINDOW,
         workers: int | None = None,
         progress: Progress = silent,
     ) -> PixelStore:
@@ -67,6 +68,7 @@ class PixelStore:
         Args:
             size: side S in pixels; larger scans are reduced to it, smaller ones stay as they are.
             channels: 1 turns colour to grey, 3 repeats grey; by default 1 where every scan is grey.
+            ct_window: HU that become 0 and 255.
             workers: threads that decode, by default one per core.
 
         Raises:
@@ -74,7 +76,7 @@ class PixelStore:
             OutputError: no space (it says how much is needed) or no permission.
         """
         place = Path(folder)
-        plan = plan_store(catalog, size=size, channels=channels, spatial_dims=spatial_dims)
+        plan = plan_store(catalog, size=size, channels=channels, spatial_dims=spatial_dims, ct_window=ct_window)
         found = _reusable(place, plan)
         if found is not None and not any(can_be_stored(catalog, plan, row) for row in found.failures):
             return found

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from medprior.data.intensity import IntensityPlan
-from medprior.data.storeplan import VERSION, StorePlan
-from medprior.data.storing import Rows
+from medprior.data.store.fill import Rows
+from medprior.data.store.plan import VERSION, StorePlan
 from medprior.errors import StoreError
 from medprior.files import replace_file, write_json
 
@@ -105,5 +105,4 @@ def _alive(process: int) -> bool:
 
 
 def _plan(intensity: dict[str, Any], **plain: Any) -> StorePlan:
-    low, high = intensity["percentiles"]
-    return StorePlan(intensity=IntensityPlan((low, high), tuple(intensity["reasons"])), **plain)
+    return StorePlan(intensity=IntensityPlan.from_json(intensity), **plain)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from medprior.data.store import PixelStore
+    from medprior.data.store.pixels import PixelStore
 
 SHARE = 0.5
 """How much of the free memory the pixels may take; the rest is for the model and its batches."""
@@ -25,7 +25,7 @@ class Stored:
 
     Attributes:
         index: (B,) int64, rows of the catalog.
-        pixels: (B, C, *A) uint8, all levels packed as `medprior.data.pyramid` lays them out.
+        pixels: (B, C, *A) uint8, all levels packed as `medprior.data.store.pyramid` lays them out.
         content: (B, d, 2) float32, low and high edges of the content box in level 0, normalised: axes in the order
             of S, the outer edges of the first and last pixel at -1 and +1.
         size: side S of level 0.

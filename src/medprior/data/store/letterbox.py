@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_FEW = 32
+"""Up to so many rows a plain product is as fast as a sparse one, and needs no SciPy, whose import takes longer."""
+_AT_ONCE = 1 << 17  # pixels that are resized together
 _ISOTROPIC = 0.01  # spacings closer than this share count as equal
 
 
@@ -49,32 +54,62 @@ def box_index(content: NDArray[np.float32], size: int) -> tuple[slice, ...]:
 def resize(pixels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """(C, *S) to (C, *shape): exact area averages where an axis shrinks, linear interpolation where it grows.
 
-    Pixels are taken plane by plane, so a large volume is never held as float. Float32 unless nothing changes.
+    Pixels are taken a few planes at a time, so a large volume is never held as float. Float32 unless nothing changes.
     """
     if tuple(pixels.shape[1:]) == tuple(shape):
         return pixels
     *depth, rows, columns = shape
     planes = pixels.reshape(-1, *pixels.shape[-2:])
-    done = np.stack([_along(_along(plane, rows).T, columns).T for plane in planes])
+    at_once = max(1, _AT_ONCE // planes[0].size)
+    parts = [planes[first : first + at_once] for first in range(0, len(planes), at_once)]
+    done = np.concatenate([_planes(part, rows, columns) for part in parts])
     if not depth:
         return done
     volumes = done.reshape(len(pixels), pixels.shape[1], rows * columns)
     return np.stack([_along(volume, depth[0]) for volume in volumes]).reshape(len(pixels), *shape)
 
 
+def _planes(planes: NDArray[Any], rows: int, columns: int) -> NDArray[np.float32]:
+    """(n, H, W) to (n, rows, columns)."""
+    count, height, width = planes.shape
+    lower = _along(planes.transpose(1, 0, 2).reshape(height, -1), rows).reshape(rows, count, width)
+    done = _along(lower.transpose(2, 1, 0).reshape(width, -1), columns).reshape(columns, count, rows)
+    return done.transpose(1, 2, 0)
+
+
 def _along(values: NDArray[Any], length: int) -> NDArray[np.float32]:
     """(n, m) to (length, m)."""
     floats: NDArray[np.float32] = values.astype(np.float32, copy=False)
-    return floats if len(values) == length else np.asarray(_weights(len(values), length) @ floats)
+    if len(values) == length:
+        return floats
+    weights = _dense(len(values), length) if length <= _FEW else _sparse(len(values), length)
+    return np.asarray(weights @ floats)
 
 
 @lru_cache(maxsize=512)
-def _weights(before: int, after: int) -> csr_matrix:
+def _sparse(before: int, after: int) -> csr_matrix:
     """(after, before) float32, every row summing to one."""
-    index, weight = _areas(before, after) if after < before else _tents(before, after)
+    from scipy.sparse import csr_matrix
+
+    index, weight = _weights(before, after)
     starts = np.arange(after + 1) * index.shape[1]
-    weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-    return csr_matrix((weight.ravel(), index.clip(0, before - 1).ravel(), starts), shape=(after, before))
+    return csr_matrix((weight.ravel(), index.ravel(), starts), shape=(after, before))
+
+
+@lru_cache(maxsize=512)
+def _dense(before: int, after: int) -> NDArray[np.float32]:
+    """The same as a plain matrix."""
+    index, weight = _weights(before, after)
+    matrix = np.zeros((after, before), np.float32)
+    np.add.at(matrix, (np.arange(after)[:, None], index), weight)
+    return matrix
+
+
+def _weights(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(after, k) which old pixels each new one is made of, and their shares, which sum to one."""
+    index, weight = _areas(before, after) if after < before else _tents(before, after)
+    shares = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+    return index.clip(0, before - 1), shares
 
 
 def _areas(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data.intensity import quantise
-from medprior.data.letterbox import content_box, fitted_shape, placed_at, resize
-from medprior.data.pyramid import pack
+from medprior.data.intensity import Mapping, quantise
 from medprior.data.readers import read
 from medprior.data.scan import Scan
-from medprior.data.storeplan import StorePlan
+from medprior.data.store.letterbox import content_box, fitted_shape, placed_at, resize
+from medprior.data.store.plan import StorePlan
+from medprior.data.store.pyramid import pack
 from medprior.errors import DataError, OutputError
 from medprior.files import replace_file
 from medprior.progress import Progress
@@ -116,19 +116,24 @@ def _spread(
 ) -> Iterator[tuple[int, dict[int, str]]]:
     """Threads, not processes: decoders release the interpreter. Each writes its rows at their place in the file."""
     parts = [range(at, min(at + _TOGETHER, plan.count)) for at in range(0, plan.count, _TOGETHER)]
+    mappings = plan.intensity.mappings(catalog.table, plan.channels)
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     try:
-        for job in as_completed([pool.submit(_store_part, catalog, plan, file, rows, part) for part in parts]):
+        jobs = [pool.submit(_store_part, catalog, plan, file, rows, part, mappings) for part in parts]
+        for job in as_completed(jobs):
             yield job.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _store_part(catalog: Catalog, plan: StorePlan, file: int, rows: Rows, part: range) -> tuple[int, dict[int, str]]:
+def _store_part(
+    catalog: Catalog, plan: StorePlan, file: int, rows: Rows, part: range, mappings: Mapping
+) -> tuple[int, dict[int, str]]:
     failures = {}
+    scale, offset = mappings
     for row in part:
         try:
-            fit = fit_scan(read(catalog.source(row), catalog.root), plan)
+            fit = fit_scan(read(catalog.source(row), catalog.root), plan, scale[row], offset[row])
         except DataError as error:
             failures[row] = error.what
             continue
@@ -140,14 +145,23 @@ def _store_part(catalog: Catalog, plan: StorePlan, file: int, rows: Rows, part: 
 def can_be_stored(catalog: Catalog, plan: StorePlan, row: int) -> bool:
     """Whether a scan that failed once would go into the store now."""
     try:
-        fit_scan(read(catalog.source(row), catalog.root), plan)
+        fitted_values(read(catalog.source(row), catalog.root), plan)
     except DataError:
         return False
     return True
 
 
-def fit_scan(scan: Scan, plan: StorePlan) -> Fitted:
-    """One scan reduced to the store's size and quantised.
+def fit_scan(scan: Scan, plan: StorePlan, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Fitted:
+    """One scan reduced to the store's size and quantised by its mapping (C,).
+
+    Raises:
+        DataError: its axes or channels do not go into this store.
+    """
+    return Fitted(quantise(fitted_values(scan, plan), scale, offset), scale, offset)
+
+
+def fitted_values(scan: Scan, plan: StorePlan) -> NDArray[Any]:
+    """(C, *S) physical values of one scan, reduced to the store's size and channels.
 
     Raises:
         DataError: its axes or channels do not go into this store.
@@ -155,9 +169,7 @@ def fit_scan(scan: Scan, plan: StorePlan) -> Fitted:
     if scan.spatial_dims != plan.spatial_dims:
         raise DataError(f"the scan has {scan.spatial_dims} axes now, the store {plan.spatial_dims}", where=scan.source)
     shape = fitted_shape(scan.pixels.shape[1:], plan.size, scan.spacing)
-    values = _channels(resize(scan.pixels, shape), plan.channels, scan.source)
-    scale, offset = plan.intensity.mapping(values, scan.pixels.dtype)
-    return Fitted(quantise(values, scale, offset), scale, offset)
+    return _channels(resize(scan.pixels, shape), plan.channels, scan.source)
 
 
 def _channels(pixels: NDArray[Any], wanted: int, source: str) -> NDArray[Any]:

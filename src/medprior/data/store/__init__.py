@@ -1,0 +1,1 @@
+"""Pixels decoded once: one array for a whole catalog, from which every batch is cut."""

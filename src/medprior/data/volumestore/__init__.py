@@ -1,0 +1,1 @@
+"""Volumes in compressed chunks, for crops."""

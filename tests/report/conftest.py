@@ -1,10 +1,18 @@
-"""A made-up report: every part filled, from grey images drawn by formula. None of its numbers was measured."""
+"""A made-up report, every part filled, from grey images drawn by formula: none of its numbers was measured. And a
+made-up hospital folder, with a name in every place where folders have them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from medprior.data.annotations.join import join_labels
+from medprior.data.catalog import Catalog, build_catalog
 from medprior.report.content import Budget, DataSummary, Gallery, ReportContent, Rows
 
 BUDGETS = {21: 143, 53: 371, 106: 748, 425: 2911}
@@ -196,3 +204,59 @@ def _summary() -> DataSummary:
         },
         problems=({"row": 218, "reason": "the image ends too early"}, {"row": 3021, "reason": "no pixels inside"}),
     )
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """Ten scans of four patients with a copy across the split, a mask, boxes, a report and a damaged file."""
+    root = tmp_path_factory.mktemp("scans")
+    table = write_hospital(root)
+    return join_labels(build_catalog(root, workers=1), table, label=["nodule", "effusion"])
+
+
+def write_hospital(root: Path) -> Path:
+    """A folder as hospitals have them: names in folders, files, tags, tables and reports; returns the label table."""
+    from pydicom.data import get_testdata_file
+
+    rng = np.random.default_rng(0)
+    images = root / "QUINT^VERA 19480312" / "images"
+    for folder in (images, images.parent / "masks"):
+        folder.mkdir(parents=True)
+    tags = PngInfo()
+    tags.add_text("Patient", "QUINT^VERA 1.2.826.77 ACC778812")
+    lines = ["path;patient_id;split;ward seven;nodule;effusion"]
+    for i in range(8):
+        pixels = np.kron(rng.integers(0, 256, (8, 8)), np.ones((8, 6))).astype(np.uint8)
+        if i == 7:
+            pixels = np.asarray(Image.open(images / "Quint_Vera_0.png"))
+        Image.fromarray(pixels).save(images / f"Quint_Vera_{i}.png", pnginfo=tags)
+        split = "test" if i > 5 else "train"
+        where = f"QUINT^VERA 19480312/images/Quint_Vera_{i}.png"
+        lines.append(f"{where};VERA{i % 4};{split};Quint;{i % 2};{int(i > 2)}")
+    disc = np.hypot(*np.mgrid[-1:1:64j, -1:1:48j]) < 0.6
+    Image.fromarray(disc.astype(np.uint8) * 255).save(images.parent / "masks" / "Quint_Vera_1.png")
+    (images / "Quint_Vera_2.xml").write_text(
+        "<annotation><filename>Quint_Vera_2.png</filename><size><width>48</width><height>64</height></size><object>"
+        "<name>nodule</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object>"
+        "<object><name>nodule</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+        "</annotation>"
+    )
+    (images / "Quint_Vera_3.txt").write_text("Mrs Quint, ward seven: a nodule in the upper lobe.")
+    (images / "Quint_Vera_damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n QUINT")
+    volume = nibabel.Nifti1Image(rng.normal(100, 20, (20, 24, 8)).astype(np.float32), np.diag([1, 1, 3, 1]))
+    volume.header["descrip"] = b"QUINT^VERA"
+    nibabel.save(volume, images.parent / "Quint_Vera_head.nii.gz")
+    _write_dicom(Path(str(get_testdata_file("CT_small.dcm"))), images.parent / "19480312_Quint")
+    table = root / "trial list of ward seven.csv"
+    table.write_text("\n".join(lines))
+    return table
+
+
+def _write_dicom(template: Path, path: Path) -> None:
+    import pydicom
+
+    data = pydicom.dcmread(template)
+    data.PatientName, data.PatientID, data.PatientBirthDate = "QUINT^VERA", "VERA0", "19480312"
+    data.AccessionNumber, data.StudyInstanceUID = "ACC778812", "1.2.826.77.1"
+    data.SeriesInstanceUID, data.SOPInstanceUID = "1.2.826.77.2", "1.2.826.77.3"
+    data.save_as(path)

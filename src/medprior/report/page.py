@@ -67,11 +67,11 @@ def write_report(path: str | Path, content: ReportContent) -> Path:
 def render(content: ReportContent, *, image_side: int = IMAGE_SIDES[0]) -> str:
     """The page as a string; images are at most `image_side` pixels wide and high."""
     made = [(section, section.make(content, image_side)) for section in SECTIONS]
-    script = _source("report.js")
+    script = source_of("report.js")
     verdict = content.verdict
     warnings = list(verdict.get("warnings", ()))
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             content=content,
@@ -80,7 +80,7 @@ def render(content: ReportContent, *, image_side: int = IMAGE_SIDES[0]) -> str:
             warnings=warnings[:WARNINGS_ABOVE],
             further=len(warnings) - WARNINGS_ABOVE,
             sections=[(section, context) for section, context in made if context is not None],
-            style=Markup(_source("report.css")),
+            style=Markup(source_of("report.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         )
@@ -101,27 +101,30 @@ def _byline(content: ReportContent) -> list[str]:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates lie, with the filters they use."""
+    made = Environment(
         loader=PackageLoader("medprior.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "fixed": wording.fixed,
         "metric": wording.metric_name,
         "prose": wording.prose,
         "cell": sections.cell,
+        "number": wording.number,
     }
-    return environment
+    return made
 
 
-def _source(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+def source_of(name: str) -> str:
+    """The text of a template as it is."""
+    made = environment()
+    assert made.loader is not None
+    return made.loader.get_source(made, name)[0]
 
 
 def _write_atomically(path: Path, page: str) -> None:

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("medprior", deadline=None)  # a slow machine is no failure
+settings.load_profile("medprior")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,9 +21,24 @@ def one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_salt(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Patient keys of tests come from a salt of their own, not from the user's."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of 60 generated patients with one 32 px X-ray each."""
     from medprior.data.phantom import make_cohort
 
     return make_cohort(tmp_path_factory.mktemp("cohort"), patients=60, seed=3, size=32)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The real images that tests may look at; they are no part of the project."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real images in {folder}, which are not there")
+    return folder

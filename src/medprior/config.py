@@ -26,10 +26,18 @@ class DataSettings(Section):
 
     patient: str | None = Field(None, description="column of the label file that names the patient")
     label: tuple[str, ...] = Field((), description="label column; several make a multi-label task")
+    split: str | None = Field(None, description="column of the published split, where it is not called split")
     size: int | None = Field(
         None, ge=16, le=1024, description="side of a view in pixels; chosen from the data when absent"
     )
-    workers: int | None = Field(None, ge=1, description="reading threads; all cores when absent")
+    workers: int | None = Field(None, ge=1, description="reading processes; all cores when absent")
+    patients: Literal["hashed", "clear"] = Field("hashed", description="how the catalog names patients")
+    salt: Path | None = Field(None, description="file with the salt of patient keys; the user's own when absent")
+    ct_window: tuple[float, float] = Field((-1000, 1000), description="range of CT that is kept, in HU")
+    spacing: float | tuple[float, float, float] | None = Field(
+        None, description="mm per voxel of stored volumes, or D, H, W; their own when absent"
+    )
+    dedupe: bool = Field(False, description="leave near-copies of other images out of training")
 
 
 class PretrainSettings(Section):

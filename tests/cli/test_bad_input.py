@@ -217,3 +217,22 @@ def test_wrong_words(medprior, words: list[str], expected: str) -> None:
 
 def test_a_folder_without_predictor(medprior, scans: tuple[Path, Path], tmp_path: Path) -> None:
     said(medprior("predict", tmp_path, scans[0], "--out", tmp_path / "out"), 6, "best/")
+
+
+def test_results_cannot_lie_in_the_folder_of_scans(medprior, scans):
+    said(medprior("index", scans[0], "--out", scans[0]), 7, "folder of scans itself", "Choose another --out")
+    assert not (scans[0] / "index.parquet").exists()
+
+
+def test_a_wrong_label_file_is_said_before_any_scan_is_read(medprior, scans, tmp_path):
+    said(
+        medprior("index", scans[0], "--labels", tmp_path / "absent.csv", "--out", tmp_path / "out"),
+        4,
+        "cannot be opened",
+    )
+    assert not (tmp_path / "out/index.parquet").exists()
+
+
+def test_the_salt_does_not_lie_with_the_results(medprior, scans, tmp_path):
+    salt = f"data.salt={tmp_path / 'out/salt'}"
+    said(medprior("index", scans[0], "--out", tmp_path / "out", "--set", salt), 2, "folder of results")

@@ -49,3 +49,18 @@ def test_ctrl_c_and_resume(cohort: Path, tmp_path: Path) -> None:
     starts = [line for line in (metrics.parent / "events.jsonl").read_text().splitlines() if '"start"' in line]
     assert len(starts) == 2
     assert '"step": 0' not in starts[1]
+
+
+def test_ctrl_c_ends_an_index_with_its_code(tmp_path: Path) -> None:
+    import numpy as np
+
+    for i in range(4):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).integers(0, 255, (1500, 64, 64), np.uint8))
+    command = [sys.executable, "-m", "medprior", "index", str(tmp_path), "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out").exists() and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "The same command resumes" in errors and "Traceback" not in errors

@@ -127,6 +127,12 @@ def test_a_study_that_never_came_to_a_plan_binds_nobody(cohort: Path, tmp_path: 
     run_study(cohort.parent, cohort, small("study.budgets=[12]", "study.seeds=1"), tmp_path)
 
 
+def test_a_verdict_on_fewer_seeds_than_were_trained_says_so(outcome: Outcome, cohort: Path) -> None:
+    said = "2 adaptation seeds were trained; this verdict uses the first 1 of them."
+    assert said in run_study(cohort.parent, cohort, small("study.seeds=1"), outcome.out).verdict["warnings"]
+    assert said not in run_study(cohort.parent, cohort, small(), outcome.out).verdict["warnings"]
+
+
 def test_what_is_damaged_is_made_again(outcome: Outcome, cohort: Path) -> None:
     encoder = next(outcome.out.glob("pretrain/*/*/encoder.safetensors"))
     whole = encoder.read_bytes()

@@ -10,7 +10,7 @@ from PIL import Image
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder
 from medprior.data.catalog import build_catalog
-from medprior.data.store import PixelStore, ResidentStore
+from medprior.data.store.pixels import PixelStore, ResidentStore
 from medprior.errors import Interrupted
 from medprior.evaluation.metrics import score
 from medprior.tasks.classification import Classification

@@ -10,7 +10,7 @@ import torch
 
 from medprior.backbones.factory import create_encoder
 from medprior.data.catalog import build_catalog
-from medprior.data.store import PixelStore, ResidentStore
+from medprior.data.store.pixels import PixelStore, ResidentStore
 from medprior.errors import Interrupted, RunError
 from medprior.methods.factory import create_method
 from medprior.methods.method import DataFacts

@@ -123,7 +123,7 @@ def test_neither_padding_nor_the_next_level_is_mixed_in(store):
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_levels_lie_where_the_store_puts_them(d):
-    store = pytest.importorskip("medprior.data.store", reason="the pixel store is not there yet")
+    store = pytest.importorskip("medprior.data.store.pixels", reason="the pixel store is not there yet")
     layout = store.atlas_layout(64, d, 5)
     origins = level_origin(torch.arange(5.0), 64, d)
     assert origins.tolist() == [list(origin) for origin, _ in layout]

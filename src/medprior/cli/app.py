@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -33,7 +34,9 @@ def main() -> None:
     # Threads that spin for long while they wait slow training many times on a machine with other work to do.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer swallows Ctrl-C and gives back its exit code
+        if code == Interrupted.exit_code:
+            _say_stopped()
     except Interrupted:
         _say_stopped()
     except MedpriorError as error:
@@ -93,56 +96,45 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
-def run(
-    scans: o.Scans,
-    labels: o.Labels = None,
-    out: o.Out = Path("out"),
-    methods: o.Methods = None,
-    backbone: o.Backbone = None,
-    size: o.Size = None,
-    budgets: o.Budgets = None,
-    seeds: o.Seeds = None,
-    minutes: o.Minutes = None,
-    patient: o.Patient = None,
-    label: o.Label = None,
-    free_validation: o.FreeValidation = False,
-    config: o.Config = None,
-    set_: o.Set = None,
-) -> None:
-    """Folder in, verdict out: pre-train, adapt at several label budgets, compare with scratch, report."""
-    settings = o.make_settings(
-        config, set_, methods=methods, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
-        patient=patient, label=label, free_validation=free_validation,
-    )  # fmt: skip
-    _study(scans, labels, out, settings, private={config: "SETTINGS.yaml"})
+def _study_command(everything: bool) -> Callable[..., None]:
+    """`run` and `compare` take the same words; they differ in the methods that are meant when none are named."""
+
+    def command(
+        scans: o.Scans,
+        labels: o.Labels = None,
+        out: o.Out = Path("out"),
+        methods: o.Methods = None,
+        backbone: o.Backbone = None,
+        size: o.Size = None,
+        budgets: o.Budgets = None,
+        seeds: o.Seeds = None,
+        minutes: o.Minutes = None,
+        patient: o.Patient = None,
+        label: o.Label = None,
+        split: o.Split = None,
+        free_validation: o.FreeValidation = False,
+        dedupe: o.Dedupe = False,
+        config: o.Config = None,
+        set_: o.Set = None,
+    ) -> None:
+        from medprior.methods import METHODS
+
+        named = methods or (",".join(METHODS.names()) if everything else None)
+        settings = o.make_settings(
+            config, set_, methods=named, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
+            patient=patient, label=label, split=split, free_validation=free_validation, dedupe=dedupe,
+        )  # fmt: skip
+        _study(scans, labels, out, settings, private={config: "SETTINGS.yaml"})
+
+    return command
 
 
-@app.command()
-def compare(
-    scans: o.Scans,
-    labels: o.Labels = None,
-    out: o.Out = Path("out"),
-    methods: o.Methods = None,
-    backbone: o.Backbone = None,
-    size: o.Size = None,
-    budgets: o.Budgets = None,
-    seeds: o.Seeds = None,
-    minutes: o.Minutes = None,
-    patient: o.Patient = None,
-    label: o.Label = None,
-    free_validation: o.FreeValidation = False,
-    config: o.Config = None,
-    set_: o.Set = None,
-) -> None:
-    """Several methods under one protocol: all that are registered, unless --methods names some."""
-    from medprior.methods import METHODS
-
-    settings = o.make_settings(
-        config, set_, methods=methods or ",".join(METHODS.names()), backbone=backbone, size=size, budgets=budgets,
-        seeds=seeds, minutes=minutes, patient=patient, label=label, free_validation=free_validation,
-    )  # fmt: skip
-    _study(scans, labels, out, settings, private={config: "SETTINGS.yaml"})
+app.command(
+    "run", help="Folder in, verdict out: pre-train, adapt at several label budgets, compare with scratch, report."
+)(_study_command(everything=False))
+app.command(
+    "compare", help="Several methods under one protocol: all that are registered, unless --methods names some."
+)(_study_command(everything=True))
 
 
 @app.command()
@@ -172,22 +164,37 @@ def index(
     out: o.Out = Path("out"),
     patient: o.Patient = None,
     label: o.Label = None,
+    split: o.Split = None,
+    store_volumes: Annotated[
+        bool, typer.Option("--store-volumes", help="Also store the volumes, compressed, for fast crops (OUT/volumes).")
+    ] = False,
     config: o.Config = None,
     set_: o.Set = None,
 ) -> None:
-    """Read a folder of scans once: what is there, what cannot be read and why. Trains nothing."""
+    """Read a folder of scans once: what is there, what is wrong with it, and the plan. Trains nothing."""
+    from medprior.data.catalogfile import save_catalog
     from medprior.files import make_folder
-    from medprior.study.ground import read_catalog
-    from medprior.study.words import catalog_lines, write_problems
+    from medprior.report.card import data_card
+    from medprior.study.found import catalog_lines, write_problems, write_rows
+    from medprior.study.reading import read_catalog, store_all_volumes
 
-    settings = o.make_settings(config, set_, patient=patient, label=label)
+    settings = o.make_settings(config, set_, patient=patient, label=label, split=split)
     terminal = Terminal()
     make_folder(out)
     catalog = read_catalog(scans, labels, settings, out, terminal)
     write_problems(catalog, out)
+    write_rows(catalog, out)
+    save_catalog(catalog, out / "catalog.parquet")
     for line in catalog_lines(catalog):
         terminal.say(line)
-    terminal.say(f"Catalog  {out / 'catalog.parquet'}")
+    page, headline = data_card(catalog, out, settings.data.ct_window)
+    terminal.say(f"Card     {headline}")
+    terminal.say(f"         {page}")
+    terminal.say(f"Private  catalog.parquet, problems.csv, and rows.csv (which scan a row of the card is) in {out}")
+    if store_volumes:
+        store = store_all_volumes(catalog, settings, out, terminal)
+        stored = f"{len(store.stored):,} in {out / 'volumes'} ({store.nbytes / 2**20:,.0f} MiB)"
+        terminal.say(f"Volumes  {stored}")
 
 
 @app.command()
@@ -225,7 +232,9 @@ def finetune(
     backbone: o.Backbone = None,
     patient: o.Patient = None,
     label: o.Label = None,
+    split: o.Split = None,
     free_validation: o.FreeValidation = False,
+    dedupe: o.Dedupe = False,
     config: o.Config = None,
     set_: o.Set = None,
 ) -> None:
@@ -236,7 +245,7 @@ def finetune(
     assignments = [*(set_ or []), f"pretrain.weights={encoder}"]
     settings = o.make_settings(
         config, assignments, methods=None, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
-        patient=patient, label=label, free_validation=free_validation,
+        patient=patient, label=label, split=split, free_validation=free_validation, dedupe=dedupe,
     )  # fmt: skip
     _study(scans, labels, out, settings, private={encoder: "ENCODER", config: "SETTINGS.yaml"})
 
@@ -300,6 +309,7 @@ def _study(
 ) -> None:
     from medprior.config import Settings
     from medprior.report.assemble import report
+    from medprior.report.card import data_card
     from medprior.study.study import run_study
     from medprior.study.verdict import print_verdict
     from medprior.training.interrupt import polite_stop
@@ -311,10 +321,12 @@ def _study(
         outcome = run_study(scans, labels, settings, out, progress=terminal, stop=stop)
     command = _shared_command({scans: "SCANS", labels: "LABELS.csv", out: "OUT", **(private or {})})
     page = report(outcome, command)
+    card, _ = data_card(outcome.ground.catalog, out, settings.data.ct_window)
     terminal.say("")
     for line in print_verdict(outcome.verdict):
         terminal.say(line)
     terminal.say(f"Report   {page}")
+    terminal.say(f"Data     {card}")
     terminal.say(f"Model    {out / 'best'}   (medprior predict {shlex.quote(str(out / 'best'))} NEW_SCANS)")
     terminal.say("Resume or extend (more --seeds): the same command")
 

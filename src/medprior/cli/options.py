@@ -19,14 +19,20 @@ Methods = Annotated[str | None, typer.Option(help="Pre-training methods, e.g. si
 Backbone = Annotated[str | None, typer.Option(help="Encoder, e.g. resnet18 or vit_tiny.", show_default=False)]
 Size = Annotated[int | None, typer.Option(help="Side of a view in pixels.", show_default=False)]
 Budgets = Annotated[str | None, typer.Option(help="Labelled patients, e.g. 20,80,all.", show_default=False)]
-Seeds = Annotated[int | None, typer.Option(help="Adaptation seeds.  [default: 3]", show_default=False)]
-Minutes = Annotated[float | None, typer.Option(help="Time for the whole study.  [default: 30]", show_default=False)]
+Seeds = Annotated[int | None, typer.Option(help="Adaptation seeds (default: 3).", show_default=False)]
+Minutes = Annotated[float | None, typer.Option(help="Time for the whole study (default: 30).", show_default=False)]
 Patient = Annotated[str | None, typer.Option(help="Column that names the patient.", show_default=False)]
 Label = Annotated[
     str | None, typer.Option(help="Label column; several, with commas, make a multi-label task.", show_default=False)
 ]
+Split = Annotated[
+    str | None, typer.Option(help="Column of the published split, if not called split.", show_default=False)
+]
 FreeValidation = Annotated[
     bool, typer.Option("--free-validation", help="Use a given validation split beyond the budget.")
+]
+Dedupe = Annotated[
+    bool, typer.Option("--dedupe", help="Leave copies of other images out of training; tests stay as they are.")
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings.", show_default=False)]
 Set = Annotated[
@@ -56,7 +62,9 @@ def make_settings(config: Path | None, assignments: list[str] | None, **options:
         "study.minutes": options.get("minutes"),
         "data.patient": options.get("patient"),
         "data.label": split_names(options.get("label")),
+        "data.split": options.get("split"),
         "study.free_validation": options.get("free_validation") or None,
+        "data.dedupe": options.get("dedupe") or None,
     }
     return load_settings(config, assignments or (), overrides, methods=names)
 

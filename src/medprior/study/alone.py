@@ -11,18 +11,18 @@ import numpy as np
 import torch
 
 from medprior.config import Settings
-from medprior.data.catalog import build_catalog
 from medprior.data.splits import Split
-from medprior.data.store import PixelStore
+from medprior.data.store.pixels import PixelStore
 from medprior.errors import SettingsError
 from medprior.files import alone_in, make_folder
 from medprior.progress import Progress, silent
 from medprior.study.arms import Pretraining
+from medprior.study.found import catalog_lines, write_problems
 from medprior.study.ground import Ground, common_modality, view_size
 from medprior.study.plan import DEFAULT_MINUTES
 from medprior.study.pretraining import check_methods, chosen_methods, make_trainer, run_pretraining, training_preset
+from medprior.study.reading import index_scans
 from medprior.study.record import Record
-from medprior.study.words import catalog_lines, write_problems
 from medprior.tasks.classification import Classification
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, never
@@ -64,7 +64,7 @@ def _pretrain_each(
 
 def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, progress: Progress = silent) -> Ground:
     """The ground of a pre-training alone: every readable scan may be seen, nothing is tested."""
-    catalog = build_catalog(scans, cache=out / "catalog.parquet", workers=settings.data.workers, progress=progress)
+    catalog = index_scans(scans, settings, out, progress)
     write_problems(catalog, out)
     for line in catalog_lines(catalog):
         progress.say(line)
@@ -72,7 +72,13 @@ def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, 
     size, stored, _ = view_size(catalog, settings, on_gpu)
     dims = len(catalog.table["shape"].iloc[0])
     store = PixelStore.build(
-        catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress
+        catalog,
+        out / "store",
+        size=stored,
+        spatial_dims=dims,
+        ct_window=settings.data.ct_window,
+        workers=settings.data.workers,
+        progress=progress,
     )
     nothing = np.empty(0, np.int64)
     split = Split(

@@ -111,6 +111,7 @@ def _predictor(bench: Bench, model: Model, temperature: float, origin: dict[str,
         ground.store.channels,
         ground.store.spatial_dims,
         common_modality(ground.catalog),
+        bench.settings.data.ct_window,
     )
     return Predictor(
         kind=ground.task.kind,

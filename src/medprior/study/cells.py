@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medprior.backbones.encoder import Encoder
 from medprior.config import Settings
 from medprior.data.splits import grouped_folds
-from medprior.data.store import ResidentStore
+from medprior.data.store.pixels import ResidentStore
 from medprior.evaluation.metrics import score
 from medprior.evaluation.probes import linear_probe
 from medprior.study.arms import Cell

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.config import Settings
-from medprior.data.annotations import join_labels
-from medprior.data.catalog import Catalog, build_catalog
+from medprior.data.catalog import Catalog
+from medprior.data.duplicates.copies import copies_said, without_copies
 from medprior.data.splits import Split, budget_rows, measurable_labels, study_splits
-from medprior.data.store import PixelStore
+from medprior.data.store.pixels import PixelStore
 from medprior.errors import LabelError
-from medprior.evaluation.resampling import first_rows
 from medprior.progress import Progress, silent
 from medprior.study.plan import default_budgets
 from medprior.tasks.classification import Classification
@@ -59,7 +58,7 @@ class Ground:
     @cached_property
     def persons(self) -> NDArray[np.int64]:
         """The patient of every row as a number: the first row that is theirs."""
-        return first_rows(self.patients)
+        return self.catalog.persons()
 
     def moments(self, fold: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel over the scans an encoder of `fold` may see."""
@@ -73,16 +72,6 @@ class Ground:
     def usable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """`rows` without those whose pixels could not be read."""
         return rows[~self.store.failed[rows]]
-
-
-def read_catalog(
-    scans: Path, labels: Path | None, settings: Settings, out: Path, progress: Progress = silent
-) -> Catalog:
-    """Index `scans` and join `labels`; without a label file the labels must lie in the data (MedMNIST)."""
-    catalog = build_catalog(scans, cache=out / "catalog.parquet", workers=settings.data.workers, progress=progress)
-    if labels is not None:
-        return join_labels(catalog, labels, patient=settings.data.patient, label=settings.data.label or None)
-    return catalog
 
 
 def view_size(catalog: Catalog, settings: Settings, on_gpu: bool) -> tuple[int, int, str]:
@@ -113,6 +102,10 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
     splits, warnings = study_splits(
         catalog, folds=study.folds, repeats=study.repeats, seed=study.seed, test_fraction=study.test_fraction
     )
+    whole = splits
+    if settings.data.dedupe:
+        splits = [without_copies(split, catalog.duplicates) for split in splits]
+    warnings = [*warnings, *copies_said(whole, splits, catalog.duplicates.cluster)]
     task = Classification(catalog.labels.kind, tuple(catalog.labels.names))
     labels, left_out = _measured(catalog, splits, task)
     if labels is not None:
@@ -123,7 +116,13 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
     modality = common_modality(catalog)
     dims = len(catalog.table["shape"].iloc[0])
     store = PixelStore.build(
-        catalog, out / "store", size=stored, spatial_dims=dims, workers=settings.data.workers, progress=progress
+        catalog,
+        out / "store",
+        size=stored,
+        spatial_dims=dims,
+        ct_window=settings.data.ct_window,
+        workers=settings.data.workers,
+        progress=progress,
     )
     if store.failed.any():
         warnings = [*warnings, f"{int(store.failed.sum())} images could not be read and are left out."]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medprior.config import Settings
-from medprior.data.store import ResidentStore
+from medprior.data.store.pixels import ResidentStore
 from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Grid
 from medprior.study.ground import Ground

@@ -11,6 +11,8 @@ from medprior.study.arms import Grid
 PRETRAIN_SHARE = 0.4
 RESERVE_SHARE = 0.08
 RESERVE_SECONDS = 20.0
+SIDE_BY_SIDE = 1.2
+"""How much longer a step takes in one of several processes: they share caches and memory."""
 LEAST_STEPS = 30
 MOST_EPOCHS = 100
 DEFAULT_MINUTES = 30.0
@@ -71,37 +73,42 @@ def make_schedule(
         limit = (most_pretrain_steps or {}).get(pair, afford)
         chosen[pair] = pretrain_steps or max(LEAST_STEPS, min(afford, limit))
     spent = sum(chosen[pair] * runs[pair] * rates.pretrain_step[pair] for pair in grid.methods)
-    adapt = _adapt_steps(grid, images, rates, max(0.0, left - spent) * workers, batch_size, adapt_steps)
-    adapting = sum(_unit_cost(grid, rates, b, images, batch_size) * steps for b, steps in adapt.items()) / workers
+    costs = {b: _unit_cost(grid, rates, b, images, batch_size, workers) for b in grid.budgets}
+    adapt = _adapt_steps(costs, images, max(0.0, left - spent), batch_size, adapt_steps)
+    adapting = sum(costs[b] * steps for b, steps in adapt.items())
     total = spent + adapting + embedding + RESERVE_SECONDS + 0.04 * (spent + adapting)
     return Schedule(chosen, adapt, total)
 
 
 def _adapt_steps(
-    grid: Grid, images: Mapping[int, int], rates: Rates, seconds: float, batch_size: int, given: int | None
+    costs: Mapping[int, float], images: Mapping[int, int], seconds: float, batch_size: int, given: int | None
 ) -> dict[int, int]:
+    """Steps by budget; `costs` are the seconds of one more step at each."""
     if given:
-        return dict.fromkeys(grid.budgets, given)
-    most = {b: max(LEAST_STEPS, math.ceil(MOST_EPOCHS * images[b] / min(batch_size, images[b]))) for b in grid.budgets}
+        return dict.fromkeys(costs, given)
+    most = {b: max(LEAST_STEPS, math.ceil(MOST_EPOCHS * images[b] / min(batch_size, images[b]))) for b in costs}
 
     def steps(scale: float) -> dict[int, int]:
-        return {b: int(min(most[b], max(LEAST_STEPS, scale * math.sqrt(images[b])))) for b in grid.budgets}
+        return {b: int(min(most[b], max(LEAST_STEPS, scale * math.sqrt(images[b])))) for b in costs}
 
     def cost(scale: float) -> float:
-        return sum(_unit_cost(grid, rates, b, images, batch_size) * s for b, s in steps(scale).items())
+        return sum(costs[b] * s for b, s in steps(scale).items())
 
     return steps(_largest(lambda scale: cost(scale) <= seconds))
 
 
-def _unit_cost(grid: Grid, rates: Rates, budget: int, images: Mapping[int, int], batch_size: int) -> float:
+def _unit_cost(
+    grid: Grid, rates: Rates, budget: int, images: Mapping[int, int], batch_size: int, workers: int
+) -> float:
     """Seconds that one more step at `budget` costs the whole study; a budget below a batch makes a smaller batch."""
     tuned = "fine-tune" in grid.adaptations
+    each = SIDE_BY_SIDE / workers if workers > 1 else 1.0
     total = 0.0
     for backbone in grid.backbones:
         methods = sum(1 for _, b in grid.methods if b == backbone) if tuned else 0
-        total += (3 + methods) * grid.seeds * grid.folds * rates.adapt_step[backbone]
-        if budget == max(grid.budgets):  # what is taken home is chosen and refitted at the largest budget
-            total += (methods + 1) * rates.adapt_step[backbone]
+        total += (3 + methods) * grid.seeds * grid.folds * rates.adapt_step[backbone] * each
+        if budget == max(grid.budgets):  # what is taken home is chosen there and refitted, one after another
+            total += (methods + 2) * rates.adapt_step[backbone]
     return total * min(1.0, images[budget] / batch_size)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.weights import load_encoder
 from medprior.data.catalog import Catalog, build_catalog
-from medprior.data.store import PixelStore
+from medprior.data.store.pixels import PixelStore
 from medprior.errors import DataError
 from medprior.files import make_folder, write_text
 from medprior.progress import Progress, silent
@@ -61,8 +61,9 @@ def predict_scans(
         lines.append(
             f"Refused   {refused:,} scans unlike those this model was trained on   (--anyway predicts them too)"
         )
-    if len(catalog.problems):
-        lines.append(f"Problems  {len(catalog.problems):,} files could not be read")
+    unreadable = int((catalog.problems["kind"] == "unreadable").sum())
+    if unreadable:
+        lines.append(f"Problems  {unreadable:,} files could not be read")
     return Predicted(int(shown.sum()), tuple(lines))
 
 
@@ -102,6 +103,7 @@ def _features(
             size=pre.store_size,
             channels=pre.channels,
             spatial_dims=pre.spatial_dims,
+            ct_window=(pre.ct_window[0], pre.ct_window[1]),
             progress=progress,
         )
         rows = np.flatnonzero(~store.failed)

@@ -13,7 +13,7 @@ from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder
 from medprior.backbones.weights import load_encoder, save_encoder
 from medprior.config import Settings
-from medprior.data.store import ResidentStore
+from medprior.data.store.pixels import ResidentStore
 from medprior.errors import MedpriorError, unknown
 from medprior.files import make_folder, replace_file
 from medprior.methods import METHODS

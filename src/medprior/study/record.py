@@ -15,7 +15,7 @@ from medprior.study.plan import Schedule
 
 SCHEMA = 1
 FREE = {
-    "data": {"workers"},
+    "data": {"workers", "salt"},
     "study": {"seeds", "minutes", "threads", "workers", "device"},
     "pretrain": {"checkpoint_seconds"},
 }
@@ -83,6 +83,13 @@ class Record:
             "seconds": schedule.seconds,
         }
         self._write()
+
+    def most_seeds(self, asked: int) -> int:
+        """The most adaptation seeds this study was ever asked for, now included."""
+        most = max(asked, int(self.facts.get("seeds", 0)))
+        self.facts["seeds"] = most
+        self._write()
+        return most
 
     def best(self) -> dict[str, object] | None:
         """The model taken home, when that was done already."""

@@ -17,14 +17,16 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, Cell, Grid
 from medprior.study.best import is_whole, take_home
 from medprior.study.cells import Bench
-from medprior.study.ground import Ground, prepare, read_catalog
+from medprior.study.found import write_problems, write_rows
+from medprior.study.ground import Ground, prepare
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
 from medprior.study.pretraining import check_methods, chosen_methods, run_pretraining, training_preset
+from medprior.study.reading import read_catalog
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
-from medprior.study.words import ground_lines, plan_lines, write_problems
+from medprior.study.words import ground_lines, plan_lines
 from medprior.study.workers import work_off, worker_count
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never
@@ -81,6 +83,8 @@ def _run(
     catalog = read_catalog(scans, labels, settings, out, progress)
     record.same_data(catalog.fingerprint())
     write_problems(catalog, out)
+    write_rows(catalog, out)
+    write_rows(catalog, out)
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
     store = ground.store.resident(device)
     grid = make_grid(ground, settings, device.type == "cuda")
@@ -97,7 +101,7 @@ def _run(
         run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
     bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
     results = _adapt(bench, grid, progress, stop)
-    verdict = make_verdict(results, facts=_facts(bench))
+    verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds)))
     _write(out, results, verdict)
     kept = record.best() if is_whole(out / "best") else None
     best = kept or take_home(bench, grid, out / "best", progress=progress, stop=stop)
@@ -183,14 +187,20 @@ def _finished(bench: Bench, cell: Cell) -> CellResult | None:
         return None
 
 
-def _facts(bench: Bench) -> dict[str, Any]:
+def _facts(bench: Bench, most_seeds: int) -> dict[str, Any]:
     ground, settings = bench.ground, bench.settings
     known = [warning for warning in ground.warnings if warning != PATIENTS_UNKNOWN]  # the verdict says it itself
     return {
         "patients_known": ground.catalog.patients_known,
         "free_validation": settings.study.free_validation,
-        "warnings": [*known, *_given_warning(settings), *_brief_warning(bench)],
+        "warnings": [*known, *_given_warning(settings), *_fewer_seeds(settings, most_seeds), *_brief_warning(bench)],
     }
+
+
+def _fewer_seeds(settings: Settings, most: int) -> list[str]:
+    """A verdict on a choice of the seeds that were trained must say so: it could have been chosen for its answer."""
+    used = settings.study.seeds
+    return [f"{most} adaptation seeds were trained; this verdict uses the first {used} of them."] if used < most else []
 
 
 def _brief_warning(bench: Bench) -> list[str]:

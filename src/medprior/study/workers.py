@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medprior.config import Settings
-from medprior.data.store import PixelStore
+from medprior.data.store.pixels import PixelStore
 from medprior.errors import RunError
 from medprior.progress import Bar
 from medprior.study.arms import Cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -19,13 +20,14 @@ TOLERANCE = 1.5
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels reach the encoder: the same at training and at prediction."""
+    """How pixels reach the encoder: the same at training and at prediction. `ct_window` is in HU."""
 
     size: int
     store_size: int
     channels: int
     spatial_dims: int
     modality: str | None
+    ct_window: Sequence[float] = (-1000, 1000)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from medprior.backbones.encoder import Encoder
-from medprior.data.store import ResidentStore
+from medprior.data.store.pixels import ResidentStore
 from medprior.evaluation.metrics import score
 from medprior.tasks.classification import Classification
 from medprior.training.device import precision

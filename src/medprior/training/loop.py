@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medprior.data.store import ResidentStore
+from medprior.data.store.pixels import ResidentStore
 from medprior.errors import RunError
 from medprior.methods.method import Batch, Clock, Method
 from medprior.progress import Bar, Progress, silent

@@ -20,7 +20,7 @@ from medprior.views.resample import COARSEST, Levels, resample
 from medprior.views.view import View
 
 if TYPE_CHECKING:
-    from medprior.data.store import Stored
+    from medprior.data.store.pixels import Stored
 
 
 def render(stored: Stored, plan: ViewPlan, *, seed: int, step: int | Tensor, clean: bool = False) -> list[View]:

@@ -22,7 +22,7 @@ import torch
 from medprior.backbones.factory import create_encoder
 from medprior.data.catalog import build_catalog
 from medprior.data.phantom import make_cohort
-from medprior.data.store import PixelStore
+from medprior.data.store.pixels import PixelStore
 from medprior.methods.factory import create_method
 from medprior.methods.method import DataFacts
 from medprior.objectives.contrastive import nt_xent

@@ -145,3 +145,22 @@ def test_a_trained_mae_restores_hidden_texture() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.3, "guessing the mean costs 1"
+
+
+@pytest.mark.parametrize(("name", "encoder"), [("mae", "vit_tiny_patch8"), ("simclr", "resnet18")])
+def test_three_steps_are_compiled_once(name: str, encoder: str) -> None:
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    facts = DataFacts(10, 1, 2, 32, (0.5,), (0.25,))
+    method = create_method(name, create_encoder(encoder, 1, 2, 32, seed=0), facts=facts).train()
+    compiled = torch.compile(method, backend=count, fullgraph=True)
+    views = [view_of(torch.rand(4, 1, 32, 32)) for _ in range(2 if name == "simclr" else 1)]
+    losses = [compiled(views, batch_of([0, 1, 2, 3], step))["loss"] for step in range(3)]
+    assert len(graphs) == 1
+    if name == "mae":
+        assert len({loss.item() for loss in losses}) == 3, "and every step still draws masks of its own"

@@ -83,7 +83,7 @@ class MAE(Method):
         """Numbers of the patches to keep (B, K) and to hide (B, L - K), drawn for each scan."""
         cells = self.decoder.positions.shape[1]
         kept = min(max(1, int(cells * (1 - self.config.mask_ratio))), cells - 1)
-        key = Key(batch.seed, batch.clock.step, batch.index, view=0)
+        key = Key(batch.seed, batch.step, batch.index, view=0)
         order = uniform(key, "mask", (cells,)).argsort(dim=1, stable=True)
         return order[:, :kept], order[:, kept:]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -62,6 +63,8 @@ class Batch:
         seed, clock: with `index` the key of every random choice about a sample (`medprior.views.draws`).
         labels: (B,) or (B, K), NaN where unknown.
         patient: (B,) numbers that are equal for scans of one patient.
+        step: () int64 beside `index`, the clock's step unless given: what `forward` draws from. A compiled method
+            takes a tensor as it comes, and would be compiled anew for every number.
     """
 
     index: Tensor
@@ -69,6 +72,13 @@ class Batch:
     clock: Clock
     labels: Tensor | None = None
     patient: Tensor | None = None
+    step: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.step is None:
+            # Filled where it lies: copying a number to a GPU would wait for it.
+            step = torch.full((), self.clock.step, dtype=torch.int64, device=self.index.device)
+            object.__setattr__(self, "step", step)
 
 
 class MethodConfig(BaseModel):

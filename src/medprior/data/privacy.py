@@ -69,14 +69,34 @@ def patient_keys(salt_file: Path | None = None, *, hashed: bool = True) -> Patie
 
 
 def _make_salt(file: Path) -> None:
+    """Whole or not at all, and the first of several processes wins: half a salt would refuse every later command."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with said_plainly(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
-                stream.write(secrets.token_hex(_LENGTH) + "\n")
+            try:
+                _write_for_owner(aside, secrets.token_hex(_LENGTH) + "\n")
+                _put_first(aside, file)
+            finally:
+                aside.unlink(missing_ok=True)
     except OutputError as error:
-        if file.exists():  # another process made it meanwhile
-            return
         do = "Name a file that can be written with --set data.salt=FILE"
         raise OutputError("the salt of patient keys cannot be written", where=str(file), do=do) from error
+
+
+def _put_first(aside: Path, file: Path) -> None:
+    try:
+        os.link(aside, file)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        aside.replace(file)
+
+
+def _write_for_owner(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(handle)

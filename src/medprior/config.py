@@ -38,6 +38,7 @@ class DataSettings(Section):
         None, description="mm per voxel of stored volumes, or D, H, W; their own when absent"
     )
     dedupe: bool = Field(False, description="leave near-copies of other images out of training")
+    placement: Literal["auto", "device", "host", "disk"] = Field("auto", description="where pixels lie while training")
 
 
 class PretrainSettings(Section):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from medprior.data.catalog import Catalog, build_catalog
@@ -19,7 +18,6 @@ from medprior.data.readers import read
 from medprior.data.store.letterbox import box_index, resize
 from medprior.data.store.pixels import PixelStore
 from medprior.data.store.pyramid import level_index, pack
-from medprior.data.store.resident import ResidentStore, free_memory
 from medprior.errors import DataError, OutputError, SettingsError, StoreError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -84,42 +82,6 @@ def test_mean_and_std_are_those_of_the_content(store: PixelStore) -> None:
     assert store.std[0] == pytest.approx(np.concatenate(inside).std())
     some = store.moments(np.array([1, 3]))
     assert some[0][0] == pytest.approx(np.concatenate([inside[1], inside[3]]).mean())
-
-
-def test_memory_and_file_give_identical_batches(store: PixelStore) -> None:
-    rows = torch.tensor([5, 0, 3, 3, 1])
-    held = store.resident("cpu")
-    mapped = ResidentStore(store, torch.device("cpu"), in_memory=False)
-    assert held.in_memory
-    first, second = held.batch(rows), mapped.batch(rows)
-    for name in ("index", "pixels", "content"):
-        assert torch.equal(getattr(first, name), getattr(second, name))
-    assert first.pixels.dtype == torch.uint8
-    assert first.pixels.shape == (5, 1, 64, 96)
-    assert first.content.shape == (5, 2, 2)
-    assert (first.size, first.levels) == (second.size, second.levels) == (64, 3)
-    assert torch.equal(first.index, rows)
-
-
-def test_what_does_not_fit_in_memory_stays_in_the_file(store: PixelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medprior.data.store import resident
-
-    assert 0 < free_memory(torch.device("cpu")) < 2**50
-    monkeypatch.setattr(resident, "SHARE", store.nbytes / 2 / free_memory(torch.device("cpu")))
-    found = store.resident("cpu")
-    assert not found.in_memory
-    assert torch.equal(found.batch(torch.tensor([2])).pixels, torch.from_numpy(store.pixels(np.array([2]))))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_batches_are_the_same_on_a_gpu(store: PixelStore) -> None:
-    rows = torch.tensor([4, 1, 1])
-    expected = store.resident("cpu").batch(rows)
-    for in_memory in (True, False):
-        found = ResidentStore(store, torch.device("cuda"), in_memory).batch(rows)
-        assert found.pixels.is_cuda and found.index.is_cuda and found.content.is_cuda
-        assert torch.equal(found.pixels.cpu(), expected.pixels)
-    assert store.resident("cuda").in_memory
 
 
 def test_it_is_rebuilt_only_when_something_changed(catalog: Catalog, store: PixelStore, tmp_path: Path) -> None:
@@ -190,7 +152,7 @@ def test_damage_is_said_and_mended_by_building_again(catalog: Catalog, store: Pi
         PixelStore.open(store.folder)
     if damage in ("truncate", "delete"):
         with pytest.raises(StoreError, match=pixels.name):
-            ResidentStore(store, torch.device("cpu"), in_memory=False).batch(torch.tensor([5]))
+            store.pixels(np.array([5]))
     np.testing.assert_array_equal(PixelStore.build(catalog, store.folder, size=64).load(), expected)
 
 

@@ -23,6 +23,7 @@ from medprior.study.plan import DEFAULT_MINUTES
 from medprior.study.pretraining import check_methods, chosen_methods, make_trainer, run_pretraining, training_preset
 from medprior.study.reading import index_scans
 from medprior.study.record import Record
+from medprior.study.words import pixels_line
 from medprior.tasks.classification import Classification
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, never
@@ -48,7 +49,8 @@ def _pretrain_each(
     record = Record.open(out, settings)
     ground = unlabelled_ground(scans, settings, out, device.type == "cuda", progress)
     record.same_data(ground.catalog.fingerprint())
-    store = ground.store.resident(device)
+    store = ground.store.resident(device, settings.data.placement)
+    progress.say(pixels_line(store))
     pairs = chosen_methods(settings, ground.store.spatial_dims, device.type == "cuda")
     seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
     for method, backbone in pairs:

@@ -26,7 +26,7 @@ from medprior.study.reading import read_catalog
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.verdict import make_verdict
-from medprior.study.words import ground_lines, plan_lines
+from medprior.study.words import ground_lines, pixels_line, plan_lines
 from medprior.study.workers import work_off, worker_count
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never
@@ -86,13 +86,13 @@ def _run(
     write_rows(catalog, out)
     write_rows(catalog, out)
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
-    store = ground.store.resident(device)
+    store = ground.store.resident(device, settings.data.placement)
     grid = make_grid(ground, settings, device.type == "cuda")
     found = tuple(ground_lines(ground, settings, device.type == "cuda"))
     for line in found:
         progress.say(line)
     schedule = _schedule(record, ground, grid, settings, store, began, progress)
-    planned = tuple(plan_lines(ground, grid, schedule, settings))
+    planned = (pixels_line(store), *plan_lines(ground, grid, schedule, settings))
     for line in planned:
         progress.say(line)
     for which in grid.pretrainings():

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from medprior.config import Settings
+from medprior.data.store.resident import ResidentStore
 from medprior.study.arms import GIVEN, Grid
 from medprior.study.found import SHOWN, label_counts
 from medprior.study.ground import Ground, view_size
 from medprior.study.plan import Schedule
 from medprior.study.pretraining import training_preset
+
+WHERE = {
+    "device": "in the memory of the GPU",
+    "host": "in memory that all processes share",
+    "disk": "read from the disk when needed",
+}
+"""How the places of pixels are called."""
 
 
 def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
@@ -36,6 +44,13 @@ def _split_kind(ground: Ground) -> str:
     repeats = 1 + max(split.repeat for split in ground.splits)
     times = f", {repeats} times" if repeats > 1 else ""
     return f"{len(ground.splits) // repeats}-fold cross-validation by patient{times}"
+
+
+def pixels_line(store: ResidentStore) -> str:
+    """Where the pixels lie, and why."""
+    where = WHERE[store.placement.kind]
+    change = "(change with --set data.placement=...)"
+    return f"Pixels   {len(store):,} images at {store.store.size} px {where}: {store.placement.reason}   {change}"
 
 
 def plan_lines(ground: Ground, grid: Grid, schedule: Schedule, settings: Settings) -> list[str]:

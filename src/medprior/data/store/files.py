@@ -73,7 +73,7 @@ def write_about(folder: Path, plan: StorePlan, rows: Rows, failures: dict[int, s
 
 
 def check_length(folder: Path, plan: StorePlan) -> None:
-    """Look at the pixels before they are read: a map of a file that was cut short kills the process.
+    """Look at the pixels before they are read.
 
     Raises:
         StoreError: they are gone, or not as long as they were.

@@ -1,4 +1,4 @@
-"""Pixels decoded once: one memory-mapped array for a whole catalog, from which every batch of every run is cut.
+"""Pixels decoded once: one array for a whole catalog, from which every batch of every run is cut.
 
 A folder holds three files: `store.json` (what it is), `pixels-<key>.npy` (N, C, *A) uint8 in the layout of
 `medprior.data.store.pyramid`, and `rows-<key>.npz` (content boxes, and the scale and offset that lead back to physical
@@ -19,8 +19,10 @@ from medprior.data.intensity import CT_WINDOW, QUANTA, dequantise
 from medprior.data.store import files
 from medprior.data.store.fill import Rows, can_be_stored, fill
 from medprior.data.store.letterbox import box_index
+from medprior.data.store.placement import Asked
 from medprior.data.store.plan import StorePlan, plan_store
 from medprior.data.store.pyramid import atlas_layout
+from medprior.data.store.reading import PixelFile
 from medprior.data.store.resident import ResidentStore, Stored, make_resident
 from medprior.errors import StoreError
 from medprior.files import make_folder
@@ -94,7 +96,7 @@ class PixelStore:
             StoreError: none there, or damaged.
         """
         store = cls(Path(folder), *files.read_about(Path(folder)))
-        store._check()
+        files.check_length(store.folder, store.plan)
         return store
 
     @property
@@ -158,10 +160,10 @@ class PixelStore:
         """(B, C, *A) atlases of some rows, read from the file.
 
         Raises:
-            StoreError: the file was deleted or cut short meanwhile.
+            StoreError: the file was deleted or cut short meanwhile, or it holds no such row.
         """
-        self._check()
-        read: NDArray[np.uint8] = self._mapped[rows]
+        read = np.empty((len(rows), *self.plan.row_shape), np.uint8)
+        self._file.read(rows, read)
         return read
 
     def load(self) -> NDArray[np.uint8]:
@@ -170,11 +172,7 @@ class PixelStore:
         Raises:
             StoreError: the file was deleted or cut short meanwhile.
         """
-        self._check()
-        flat = np.fromfile(
-            files.pixels_file(self.folder, self.plan), np.uint8, self.nbytes, offset=len(self.plan.header)
-        )
-        return flat.reshape(self.count, *self.plan.row_shape)
+        return self.pixels(np.arange(self.count))
 
     def physical(self, row: int) -> NDArray[np.float64]:
         """(C, *S) the content of one row in physical values, to half a step where they lie in the stored range."""
@@ -182,18 +180,18 @@ class PixelStore:
         values = atlas[(slice(None), *box_index(self.content[row], self.size))]
         return dequantise(values, self.rows.scale[row], self.rows.offset[row])
 
-    def resident(self, device: torch.device | str) -> ResidentStore:
-        """The store on a device: loaded there when it fits into half of the free memory, else read row by row."""
-        return make_resident(self, device)
+    def resident(self, device: torch.device | str, asked: Asked = "auto") -> ResidentStore:
+        """The store for batches on a device, its pixels where they fit or where they were asked for.
+
+        Raises:
+            SettingsError: the memory of a GPU was asked for, which has no room.
+            StoreError: the file was deleted or cut short meanwhile.
+        """
+        return make_resident(self, device, asked)
 
     @cached_property
-    def _mapped(self) -> NDArray[np.uint8]:
-        mapped: NDArray[np.uint8] = np.load(files.pixels_file(self.folder, self.plan), mmap_mode="r")
-        return mapped
-
-    def _check(self) -> None:
-        """A map of a file that was cut short kills the process, so its length is looked at before it is read."""
-        files.check_length(self.folder, self.plan)
+    def _file(self) -> PixelFile:
+        return PixelFile(self.folder, self.plan)
 
 
 def _reusable(folder: Path, plan: StorePlan) -> PixelStore | None:

@@ -1,13 +1,16 @@
-"""Stored pixels where batches are cut: on the device when they fit there, else read from the file row by row."""
+"""Stored pixels where batches are cut: gathered on the device when they lie there, else read from the file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from medprior.data.store.placement import Asked, Placement, choose_placement
+from medprior.data.store.reading import PixelFile, read_ahead
+from medprior.data.store.transfer import Transfer
 
 if TYPE_CHECKING:
     import torch
@@ -15,8 +18,7 @@ if TYPE_CHECKING:
 
     from medprior.data.store.pixels import PixelStore
 
-SHARE = 0.5
-"""How much of the free memory the pixels may take; the rest is for the model and its batches."""
+_AT_ONCE = 1 << 26  # bytes of pixels that are on their way to the device together
 
 
 @dataclass
@@ -25,53 +27,95 @@ class Stored:
 
     Attributes:
         index: (B,) int64, rows of the catalog.
-        pixels: (B, C, *A) uint8, all levels packed as `medprior.data.store.pyramid` lays them out.
+        source: (B, C, *A) uint8, all levels packed as `medprior.data.store.pyramid` lays them out; or
+            (N, C, *A), those of the whole store, when they lie on the device.
         content: (B, d, 2) float32, low and high edges of the content box in level 0, normalised: axes in the order
             of S, the outer edges of the first and last pixel at -1 and +1.
         size: side S of level 0.
         levels: how many levels there are.
+        whole: whether `source` is the whole store's.
     """
 
     index: Tensor
-    pixels: Tensor
+    source: Tensor
     content: Tensor
     size: int
     levels: int
+    whole: bool = False
+
+    @property
+    def pixels(self) -> Tensor:
+        """(B, C, *A) uint8, all levels. Of a whole store they are gathered at every call."""
+        return self._rows(self.source)
+
+    def level0(self) -> Tensor:
+        """(B, C, *S) uint8, nothing else gathered."""
+        return self._rows(self.source[..., : self.size])
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        return tensor.index_select(0, self.index) if self.whole else tensor
 
 
 @dataclass(frozen=True)
 class ResidentStore:
-    """A store bound to a device. Rows cost the same words whether its pixels lie there or in the file.
+    """A store bound to a device; wherever its pixels lie, the batches are the same. Threads may share it.
 
     Attributes:
         store: what it was made from.
         device: where batches appear.
-        in_memory: whether all pixels lie in the device's memory.
+        placement: where the pixels lie.
     """
 
     store: PixelStore
     device: torch.device
-    in_memory: bool
+    placement: Placement
 
     def __len__(self) -> int:
         return self.store.count
 
     def batch(self, rows: Tensor) -> Stored:
-        """The rows (B,) of the catalog, int64, on any device; a row that failed is black.
+        """The rows (B,) of the catalog, int64, on any device (on this machine's nothing waits); failed ones are black.
+
+        The tensors are ready for the stream that is current in the calling thread, see `Transfer.send`.
 
         Raises:
-            StoreError: the file was deleted or cut short meanwhile.
+            StoreError: the file was deleted or cut short meanwhile, or it holds no such row.
         """
-        index = rows.to(self.device)
-        pixels = self._pixels.index_select(0, index) if self.in_memory else self._read(rows)
+        return self._gathered(rows) if self.placement.kind == "device" else self._read(rows)
+
+    def prepare(self) -> None:
+        """Begin to bring the pixels to their place: done at once on a device, in a thread of its own in memory."""
+        if self.placement.kind == "device":
+            _ = self._pixels
+        elif self.placement.kind == "host":
+            read_ahead([self._file.path])
+
+    def _gathered(self, rows: Tensor) -> Stored:
+        on_host = rows.device.type == "cpu"
+        (index,) = self._transfer.send(self._transfer.staged(rows.numpy())) if on_host else (rows.to(self.device),)
         content = self._content.index_select(0, index)
+        return Stored(index, self._pixels, content, self.store.size, self.store.levels, whole=True)
+
+    def _read(self, rows: Tensor) -> Stored:
+        import torch
+
+        numbers = rows.cpu().numpy()
+        pixels = self._transfer.staging((len(numbers), *self.store.plan.row_shape), torch.uint8)
+        self._file.read(numbers, pixels.numpy())
+        content = self._transfer.staged(self.store.content[numbers])
+        index, pixels, content = self._transfer.send(self._transfer.staged(numbers), pixels, content)
         return Stored(index, pixels, content, self.store.size, self.store.levels)
 
     @cached_property
     def _pixels(self) -> Tensor:
         import torch
 
-        return torch.from_numpy(self.store.load()).to(self.device)
+        plan, together = self.store.plan, max(1, _AT_ONCE // self.store.plan.row_bytes)
+        held = torch.empty((plan.count, *plan.row_shape), dtype=torch.uint8, device=self.device)
+        for first in range(0, plan.count, together):
+            rows = np.arange(first, min(plan.count, first + together))
+            held[first : first + len(rows)].copy_(torch.from_numpy(self.store.pixels(rows)))
+        return held
 
     @cached_property
     def _content(self) -> Tensor:
@@ -79,56 +123,20 @@ class ResidentStore:
 
         return torch.from_numpy(self.store.content).to(self.device)
 
-    def _read(self, rows: Tensor) -> Tensor:
-        import torch
+    @cached_property
+    def _file(self) -> PixelFile:
+        return PixelFile(self.store.folder, self.store.plan)
 
-        return torch.from_numpy(self.store.pixels(rows.cpu().numpy())).to(self.device)
+    @cached_property
+    def _transfer(self) -> Transfer:
+        return Transfer(self.device)
 
 
-def make_resident(store: PixelStore, device: torch.device | str) -> ResidentStore:
-    """Load the pixels to `device` where they fit into `SHARE` of its free memory, else leave them in the file."""
+def make_resident(store: PixelStore, device: torch.device | str, asked: Asked = "auto") -> ResidentStore:
+    """Bring the pixels to where they fit, or where they were asked for; see `choose_placement`."""
     import torch
 
     place = torch.device(device)
-    made = ResidentStore(store, place, store.nbytes <= SHARE * free_memory(place))
-    if made.in_memory:
-        _ = made._pixels
+    made = ResidentStore(store, place, choose_placement(store.nbytes, place, asked))
+    made.prepare()
     return made
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes of a device; for the CPU what the machine, and the container around us, still allow."""
-    import torch
-
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    return min(_machine_free(), _container_free())
-
-
-def _machine_free() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return _pages_free()
-
-
-def _pages_free() -> int:
-    """Half of the memory where the system does not say what is free."""
-    import os
-
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _container_free() -> int:
-    """What the control group (version 2) leaves; pages that can be dropped count as free."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        most = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-    except (OSError, ValueError):
-        return int(np.iinfo(np.int64).max)
-    return max(0, most - used + int(stat.get("inactive_file", 0)))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medprior.data.readers import read
 from medprior.data.store.letterbox import resize
-from medprior.data.store.resident import free_memory
+from medprior.data.store.placement import free_memory
 from medprior.data.volumestore.file import is_sound, write_volume
 from medprior.data.volumestore.plan import VolumePlan, VolumeRow, stored_bytes
 from medprior.data.volumestore.resample import nearest

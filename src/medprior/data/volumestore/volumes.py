@@ -20,16 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.intensity import CT_WINDOW, dequantise
+from medprior.data.store.placement import Asked
 from medprior.data.volumestore.file import VolumeFiles
 from medprior.data.volumestore.fill import fill_volumes, volume_name
 from medprior.data.volumestore.index import VolumeIndex, clear_volumes, read_index, write_index
 from medprior.data.volumestore.plan import VolumeRow, VolumeSettings, plan_volumes
 from medprior.data.volumestore.resample import Spacing
+from medprior.data.volumestore.resident import ResidentVolumes, make_resident_volumes, overlap
 from medprior.errors import DataError, StoreError
 from medprior.files import make_folder
 from medprior.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import torch
+
     from medprior.data.catalog import Catalog
 
 
@@ -205,6 +209,15 @@ class VolumeStore:
         indices: NDArray[np.uint8 | np.uint16] = self._cut(self._mask(row), self._row(row), corner, shape, outside)[0]
         return indices
 
+    def resident(self, device: torch.device | str, asked: Asked = "auto") -> ResidentVolumes:
+        """The store for windows on a device, its volumes where they fit or where they were asked for.
+
+        Raises:
+            SettingsError: the memory of a GPU was asked for, which has no room.
+            StoreError: a file is gone or damaged.
+        """
+        return make_resident_volumes(self, device, asked)
+
     def _row(self, row: int) -> VolumeRow:
         found = self.index.rows[row]
         if found is None or row in self.failures:
@@ -221,16 +234,12 @@ class VolumeStore:
     def _cut(
         self, key: str, row: VolumeRow, corner: Sequence[int], shape: Sequence[int], outside: NDArray[Any]
     ) -> NDArray[Any]:
-        sides = list(zip(corner, shape, row.grid.shape, strict=True))
-        inside = tuple(slice(max(0, at), min(n, at + side)) for at, side, n in sides)
-        if all(part.stop - part.start == side for part, side in zip(inside, shape, strict=True)):
-            return self._read(key, inside)
-        empty = any(part.start >= part.stop for part in inside)
-        found = self._read(key, (slice(0, 0),) * 3 if empty else inside)
+        inside, place = overlap(corner, shape, row.grid.shape)
+        found = self._read(key, inside)
+        if found.shape[1:] == tuple(shape):
+            return found
         padded = np.broadcast_to(outside.reshape(-1, 1, 1, 1), (len(outside), *shape)).astype(found.dtype)
-        if not empty:
-            place = [slice(p.start - at, p.stop - at) for p, at in zip(inside, corner, strict=True)]
-            padded[(slice(None), *place)] = found
+        padded[(slice(None), *place)] = found
         return padded
 
     def _read(self, key: str, index: tuple[slice, ...]) -> NDArray[Any]:

@@ -43,7 +43,7 @@ def test_imports_run_downwards() -> None:
     assert [a for a in found if FLOORS[a[2]] > FLOORS[a[1]]] == []
 
 
-@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["methods"]])
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["bench", "--help"], ["methods"]])
 def test_help_is_quick_and_light(command: list[str]) -> None:
     code = f"import sys; sys.argv = ['medprior', *{command!r}]\nimport medprior.cli as c\n"
     code += "try: c.main()\nexcept SystemExit as e: assert not e.code\n"

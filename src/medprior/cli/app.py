@@ -14,6 +14,7 @@ import typer
 
 from medprior import __version__
 from medprior.cli import options as o
+from medprior.cli.bench import bench
 from medprior.cli.display import Terminal
 from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
 
@@ -277,6 +278,9 @@ def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
     terminal = Terminal()
     count, width = embed_scans(encoder, scans, out, progress=terminal)
     terminal.say(f"Features {count:,} x {width} in {out / 'features.npy'}, their files in {out / 'features.csv'}")
+
+
+app.command()(bench)
 
 
 @app.command()

@@ -2,4 +2,9 @@
 
 from medprior.registry import Registry
 
-METHODS = Registry("method", "medprior.methods", base="Method", exclude=frozenset({"method", "heads", "factory"}))
+METHODS = Registry(
+    "method",
+    "medprior.methods",
+    base="Method",
+    exclude=frozenset({"method", "heads", "factory", "schedules", "teacher"}),
+)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from medprior.backbones.encoder import Encoder
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medprior.views.view import View
 
 Losses = dict[str, Tensor]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Batch:
     def __post_init__(self) -> None:
         if self.step is None:
             # Filled where it lies: copying a number to a GPU would wait for it.
-            step = torch.full((), self.clock.step, dtype=torch.int64, device=self.index.device)
+            step = torch.full((), self.clock.step, dtype=torch.int64, device=self.index.device)  # type: ignore[unreachable]
             object.__setattr__(self, "step", step)
 
 
@@ -92,23 +93,38 @@ class TrainingPreset(BaseModel):
 
     Attributes:
         lr: base rate. With `lr_per` it is scaled by batch_size / lr_per; without, it is the rate itself.
+        min_lr: where the rate ends, as a share of `lr`.
+        weight_decay_end: where the weight decay ends, on a half cosine; None keeps it.
+        betas: of AdamW and LAMB.
+        momentum, nesterov: of SGD and LARS.
         warmup: share of all steps.
         epochs: passes over the data.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient, over all weights together.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars", "lamb"] = "adamw"
     lr: float = Field(gt=0)
     lr_per: int | None = Field(None, ge=1)
+    min_lr: float = Field(0.0, ge=0, le=1)
     batch_size: int = Field(ge=2)
     weight_decay: float = Field(ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay_end: float | None = Field(None, ge=0)
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    momentum: Share = 0.9
+    nesterov: bool = False
     warmup: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(ge=1)
     clip: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _nesterov_has_a_momentum(self) -> Self:
+        if self.nesterov and (self.optimizer not in ("sgd", "lars") or not self.momentum):
+            raise ValueError(
+                "nesterov is a form of the momentum of sgd and lars: leave it out, or give them a momentum"
+            )
+        return self
 
 
 class Method(nn.Module):

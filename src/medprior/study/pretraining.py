@@ -140,7 +140,14 @@ def make_trainer(
     built = create_method(
         method, encoder, settings.pretrain.preset, settings.method.get(method), facts=facts, seed=start
     )
-    optimizer = OptimizerPlan(
+    optimizer = optimizer_plan(preset, batch)
+    plan = PretrainPlan(steps, batch, optimizer, start, settings.pretrain.checkpoint_seconds)
+    return Trainer(built.to(store.device), store, rows, plan, ground.base)
+
+
+def optimizer_plan(preset: TrainingPreset, batch: int) -> OptimizerPlan:
+    """What moves the weights when `batch` scans make a step."""
+    return OptimizerPlan(
         preset.optimizer,
         scaled_lr(preset.lr, batch, preset.lr_per),
         preset.weight_decay,
@@ -148,9 +155,10 @@ def make_trainer(
         preset.momentum,
         preset.warmup,
         preset.clip,
+        min_lr=preset.min_lr,
+        weight_decay_end=preset.weight_decay_end,
+        nesterov=preset.nesterov,
     )
-    plan = PretrainPlan(steps, batch, optimizer, start, settings.pretrain.checkpoint_seconds)
-    return Trainer(built.to(store.device), store, rows, plan, ground.base)
 
 
 def run_pretraining(

@@ -53,6 +53,8 @@ class PretrainSettings(Section):
     lr: float | None = Field(None, gt=0, description="base learning rate; the preset's when absent")
     seeds: int = Field(1, ge=1, description="independent pre-training runs per method")
     checkpoint_seconds: float = Field(60, ge=0, description="time between two checkpoints")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="number format; bf16 on GPUs that have it")
+    compile: bool | Literal["auto"] = Field("auto", description="compile the step; on GPUs alone when auto")
 
 
 class AdaptSettings(Section):

@@ -28,7 +28,7 @@ from medprior.training.loop import PretrainPlan, Trainer, pretrain
 from medprior.training.optim import OptimizerPlan, scaled_lr
 from medprior.training.run import Run
 
-UNTOLD: IncEx = {"pretrain": {"methods", "seeds", "checkpoint_seconds"}}
+UNTOLD: IncEx = {"pretrain": {"methods", "seeds", "checkpoint_seconds", "compile"}}
 """Settings of a study that one pre-training run does not depend on."""
 
 
@@ -141,7 +141,8 @@ def make_trainer(
         method, encoder, settings.pretrain.preset, settings.method.get(method), facts=facts, seed=start
     )
     optimizer = optimizer_plan(preset, batch)
-    plan = PretrainPlan(steps, batch, optimizer, start, settings.pretrain.checkpoint_seconds)
+    asked = settings.pretrain
+    plan = PretrainPlan(steps, batch, optimizer, start, asked.checkpoint_seconds, asked.precision, asked.compile)
     return Trainer(built.to(store.device), store, rows, plan, ground.base)
 
 

@@ -17,7 +17,7 @@ SCHEMA = 1
 FREE = {
     "data": {"workers", "salt", "placement"},
     "study": {"seeds", "minutes", "threads", "workers", "device"},
-    "pretrain": {"checkpoint_seconds"},
+    "pretrain": {"checkpoint_seconds", "compile"},
 }
 """Settings that may change between two calls of one study."""
 ANEW = "Choose another --out, or delete the folder to start anew"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
 
 import torch
+from torch import nn
 
 from medprior.errors import SettingsError
+
+Precision = Literal["auto", "bf16", "fp32"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -31,11 +35,34 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 autocast on GPUs that have it; fp32 elsewhere (on CPU bf16 is slower)."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+def precision(device: torch.device, wanted: Precision = "auto") -> AbstractContextManager[object]:
+    """The number format inside: "auto" is bf16 autocast on GPUs that have it, else fp32 (on CPU bf16 is slower).
+
+    Raises:
+        SettingsError: bf16 was asked for where there is none.
+    """
+    has = device.type != "cuda" or torch.cuda.is_bf16_supported()
+    if wanted == "bf16" and not has:
+        raise SettingsError("this GPU has no bf16", where="setting pretrain.precision", do="Use auto or fp32")
+    if wanted == "bf16" or (wanted == "auto" and device.type == "cuda" and has):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def channels_last(module: nn.Module, spatial_dims: int) -> None:
+    """Lay the weights of convolutions out so that the channels of a pixel lie together; see `pixels_last`.
+
+    On one core a ResNet-18 at 64 px trains about 6% faster so, on GPUs bf16 convolutions need it.
+    """
+    for parameter in module.parameters():
+        if parameter.dim() == spatial_dims + 2:
+            parameter.data = pixels_last(parameter.data)
+
+
+def pixels_last(pixels: torch.Tensor) -> torch.Tensor:
+    """The same (B, C, *S) with the channels of a pixel together in memory."""
+    form = torch.channels_last if pixels.dim() == 4 else torch.channels_last_3d
+    return pixels.contiguous(memory_format=form)
 
 
 @contextmanager

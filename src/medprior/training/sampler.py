@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,12 @@ class Sampler:
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """The rows of `step`, whatever was asked before."""
-        order = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch(step)])).permutation(len(self.rows))
+        order = _order(self.seed, self.epoch(step), len(self.rows))
         start = (step % self.steps_per_epoch) * self.batch_size
         return self.rows[order[start : start + self.batch_size]]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    # Kept for the steps of its epoch: shuffling a million rows takes longer than many a step.
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)

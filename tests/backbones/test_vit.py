@@ -5,6 +5,7 @@ import torch
 
 from medprior.backbones.factory import create_encoder
 from medprior.backbones.vit import VisionTransformer, sincos_positions
+from medprior.objectives.reconstruction import patchify
 
 
 def make(dims: int = 2, size: int = 32, name: str = "vit_tiny_patch8") -> VisionTransformer:
@@ -33,6 +34,42 @@ def test_dropped_patches_change_nothing() -> None:
     (a,), (b,) = (encoder.body(encoder.stem(image), keep) for image in (x, changed))
     assert a.shape == (1, 4, 192)
     torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("dims", "channels"), [(2, 1), (2, 3), (3, 2)])
+def test_patches_are_embedded_as_the_networks_convolution_does(dims: int, channels: int) -> None:
+    encoder = create_encoder(
+        "vit_tiny_patch8", channels, dims, 24, mean=(0.3, 0.5, 0.6)[:channels], std=(0.1, 0.2, 0.4)[:channels], seed=0
+    )
+    assert isinstance(encoder, VisionTransformer)
+    x = torch.rand(2, channels, *[24] * dims)
+    with torch.no_grad():
+        whole = encoder.network.patch_embed.proj(encoder.standardise(x)).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(encoder.stem(x), whole + encoder.positions[:, 1:], rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("dims", "name"), [(2, "vit_tiny_patch8"), (3, "vit_tiny_patch8"), (2, "vit_tiny_patch16_224")]
+)
+def test_embedding_some_patches_is_embedding_all_and_dropping(dims: int, name: str) -> None:
+    encoder = make(dims, 32, name)
+    x = torch.rand(2, 1, *[32] * dims)
+    cells = (32 // encoder.patch) ** dims
+    keep = torch.stack([torch.randperm(cells)[: cells // 4] for _ in range(2)])
+    some = patchify(x, encoder.patch).gather(1, keep.unsqueeze(-1).expand(-1, -1, encoder.patch**dims))
+    with torch.no_grad():
+        dropped = encoder.stem(x).gather(1, keep.unsqueeze(-1).expand(-1, -1, encoder.embed_dim))
+        torch.testing.assert_close(encoder.embed(some, keep), dropped, rtol=0, atol=1e-6)
+        (patches,) = encoder.body(encoder.stem(x), keep)
+        found = encoder.tokens(encoder.embed(some, keep))[:, encoder.prefix :]
+        torch.testing.assert_close(found, patches, rtol=0, atol=1e-5)
+
+
+def test_learnt_positions_of_the_patches_that_are_there_learn() -> None:
+    encoder = make()
+    encoder.embed(torch.rand(1, 2, 64), torch.tensor([[3, 9]])).square().sum().backward()
+    assert encoder.positions.grad is not None
+    assert encoder.positions.grad[0].any(dim=-1).nonzero().flatten().tolist() == [4, 10], "the first is the class token"
 
 
 def test_the_order_of_kept_patches_is_only_an_order() -> None:

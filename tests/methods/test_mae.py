@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from medprior.backbones.factory import create_encoder
 from medprior.errors import SettingsError
@@ -36,6 +38,55 @@ def test_the_encoder_sees_the_kept_patches_alone(dims: int, size: int, ratio: fl
         block.register_forward_pre_hook(lambda _, inputs: counts.append(inputs[0].shape[1]))
     method([view_of(torch.rand(2, 1, *[size] * dims))], batch_of([0, 1]))
     assert counts == [1 + kept] * 12, "class token and kept patches, in every block"
+
+
+@pytest.mark.parametrize(("dims", "size", "channels"), [(2, 64, 1), (2, 32, 3), (3, 16, 2)])
+def test_no_product_is_wasted(dims: int, size: int, channels: int) -> None:
+    """Multiplications counted: kept patches through the encoder, all tokens through the decoder, hidden ones out."""
+    method, count = make(dims, size, channels, decoder_width=48, decoder_depth=3, decoder_heads=4), 2
+    cells, pixels = (size // 8) ** dims, channels * 8**dims
+    kept = max(1, cells // 4)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        method([view_of(torch.rand(count, channels, *[size] * dims))], batch_of([0, 1]))
+    made = counter.get_flop_counts()["Global"]
+    block = 12  # products with square matrices: three of attention, one out of it, eight of the perceptron
+    encoder = kept * pixels * 192 + (1 + kept) * 192**2 * block * 12
+    decoder = (1 + kept) * 192 * 48 + (1 + cells) * 48**2 * block * 3 + (cells - kept) * 48 * pixels
+    assert made[torch.ops.aten.addmm] == 2 * count * (encoder + decoder)
+    assert not {torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.convolution} & set(made)
+
+
+def test_attention_never_writes_its_matrix_out() -> None:
+    class Watch(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    method = make(size=64, decoder_depth=3)
+    with Watch() as watch:
+        method([view_of(torch.rand(2, 1, 64, 64))], batch_of([0, 1]))["loss"].backward()
+    forwards = [n for n in watch.names if "scaled_dot_product" in n and "backward" not in n]
+    assert len(forwards) == 12 + 3
+    assert not [n for n in watch.names if "softmax" in n or "bmm" in n]
+
+
+def test_the_decoder_is_the_papers() -> None:
+    """Written out: mask tokens between the visible ones, each with its position, and the class token in front."""
+    method = make(size=64, decoder_depth=2).eval()
+    decoder, tokens = method.decoder, torch.randn(2, 17, 192)
+    keep, hidden = method.mask(batch_of([4, 9]))
+    with torch.no_grad():
+        known = decoder.embed(tokens)
+        patches = decoder.mask_token.expand(2, 64, -1).clone()
+        for b in range(2):
+            patches[b, keep[b]] = known[b, 1:]
+        whole = decoder.head(decoder.norm(decoder.blocks(torch.cat([known[:, :1], patches + decoder.positions], 1))))
+        wanted = torch.stack([whole[b, 1 + hidden[b]] for b in range(2)])
+        torch.testing.assert_close(decoder(tokens, keep, hidden), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_every_patch_is_kept_or_hidden_once_and_each_scan_has_its_own_mask() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
 from medprior.backbones.timm2d import layer_groups
+from medprior.objectives.reconstruction import patchify
 
 
 class VisionTransformer(Encoder):
     """Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, on images or volumes; one map, at the stride of a patch.
 
     `stem` gives patch tokens with their positions, (B, L, D), and `body` takes all of them or only those to `keep`.
-    `pool` is the mean over the patches.
+    `stem(x)` is `embed` of all patches: a method that needs some of them embeds no others. `pool` is the mean over
+    the patches.
 
     Attributes:
         patch: side of a patch in pixels.
@@ -47,16 +51,30 @@ class VisionTransformer(Encoder):
         self.network.pos_embed = nn.Parameter(whole.unsqueeze(0))
 
     def stem(self, x: Tensor) -> Tensor:
-        embed = self.network.patch_embed
-        tokens: Tensor = embed.norm(embed.proj(self.standardise(x)).flatten(2).transpose(1, 2))
-        return tokens + self.positions[:, -tokens.shape[1] :]
+        return self.embed(patchify(x, self.patch))
+
+    def embed(self, patches: Tensor, places: Tensor | None = None) -> Tensor:
+        """Patches to tokens with their positions, (B, K, D).
+
+        A convolution whose stride is its width is a product with each patch, so some patches can come alone.
+
+        Args:
+            patches: (B, K, patch^d * C) pixels in [0, 1], as `medprior.objectives.reconstruction.patchify` cuts them.
+            places: (B, K) numbers of the patches; None when they are all there, in order.
+        """
+        embed, table = self.network.patch_embed, self.positions[0, -math.prod(self.tokens_grid) :]
+        cut = patches.reshape(*patches.shape[:2], -1, self.mean.numel())
+        pixels = ((cut - self.mean.flatten()) / self.std.flatten()).flatten(2)
+        weight = embed.proj.weight.movedim(1, -1).flatten(1)
+        tokens: Tensor = embed.norm(functional.linear(pixels, weight, embed.proj.bias))
+        return tokens + (table if places is None else functional.embedding(places, table))
 
     def tokens(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
         """Prefix and patches after the last block and norm: (B, prefix + K, D).
 
         Args:
-            z: (B, L, D) from `stem`.
-            keep: (B, K) numbers of the patches to go on with; the blocks never see the others. None keeps all.
+            z: (B, L, D) from `stem`, or those of some patches from `embed`.
+            keep: (B, K) numbers of the patches to go on with; the blocks never see the others. None keeps all of z.
         """
         if keep is not None:
             z = z.gather(1, keep.unsqueeze(-1).expand(-1, -1, z.shape[-1]))

@@ -52,25 +52,24 @@ class TokenDecoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor, keep: Tensor, wanted: Tensor) -> Tensor:
-        """Predict the patches that are `wanted`.
+    def forward(self, tokens: Tensor, keep: Tensor, hidden: Tensor) -> Tensor:
+        """Predict the hidden patches from the kept ones. Every token attends to every other.
+
+        A token's place is told by its position alone, so visible and hidden ones simply follow each other.
 
         Args:
             tokens: (B, prefix + K, D) of the encoder.
             keep: (B, K) numbers of the patches they stand for.
-            wanted: (B, M) numbers of the patches to predict.
+            hidden: (B, M) numbers of the other patches.
 
         Returns:
             (B, M, outputs).
         """
         known = self.embed(tokens)
-        batch, width = len(known), known.shape[-1]
-        patches = self.mask_token.to(known.dtype).expand(batch, self.positions.shape[1], -1)
-        patches = patches.scatter(1, _wide(keep, width), known[:, self.prefix :]) + self.positions
-        decoded = self.blocks(torch.cat([known[:, : self.prefix], patches], dim=1))[:, self.prefix :]
-        found: Tensor = self.head(self.norm(decoded.gather(1, _wide(wanted, width))))
+        prefix, visible = known[:, : self.prefix], known[:, self.prefix :] + self._places(keep)
+        everything = torch.cat([prefix, visible, self.mask_token + self._places(hidden)], dim=1)
+        found: Tensor = self.head(self.norm(self.blocks(everything)[:, -hidden.shape[1] :]))
         return found
 
-
-def _wide(index: Tensor, width: int) -> Tensor:
-    return index.unsqueeze(-1).expand(-1, -1, width)
+    def _places(self, numbers: Tensor) -> Tensor:
+        return nn.functional.embedding(numbers, self.positions[0])

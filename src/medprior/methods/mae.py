@@ -14,7 +14,7 @@ from medprior.backbones.vit import VisionTransformer
 from medprior.errors import SettingsError
 from medprior.methods.heads import TokenDecoder
 from medprior.methods.method import Batch, DataFacts, Losses, Method, MethodConfig
-from medprior.objectives.reconstruction import Standardised, patch_loss, patchify, standardise_patches, unpatchify
+from medprior.objectives.reconstruction import patch_loss, patchify, standardise_patches, unpatchify
 from medprior.views.draws import Key, uniform
 from medprior.views.plan import ViewPlan, independent
 from medprior.views.recipe import ViewRecipe
@@ -75,8 +75,10 @@ class MAE(Method):
     def forward(self, views: Sequence[View], batch: Batch) -> Losses:
         (view,) = views
         keep, hidden = self.mask(batch)
-        predicted = self._restore(view, keep, wanted=hidden)
-        target, valid = self._target(view, hidden)
+        patches = patchify(view.pixels, self.encoder.patch)
+        predicted = self._restore(patches, keep, hidden)
+        valid = self._valid(view, hidden)
+        target = standardise_patches(_take(patches, hidden), valid, self.config.floor)
         return {"loss": patch_loss(predicted.float(), target.values, valid)}
 
     def mask(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -96,33 +98,34 @@ class MAE(Method):
         """
         (view,) = views
         keep, hidden = self.mask(batch)
-        cells = keep.shape[1] + hidden.shape[1]
-        everything = torch.arange(cells, device=keep.device).expand(len(keep), -1)
-        predicted = self._restore(view, keep, wanted=everything)
-        target, _ = self._target(view, everything)
         patches = patchify(view.pixels, self.encoder.patch)
-        seen = torch.zeros_like(everything, dtype=torch.bool).scatter(1, keep, True).unsqueeze(-1)
-        restored = torch.where(seen, patches, predicted.float() * target.deviation + target.mean)
-        shown = (
-            unpatchify(p, self.encoder.patch, self.encoder.tokens_grid) for p in (patches.where(seen, GREY), restored)
+        predicted = self._restore(patches, keep, hidden).float()
+        target = standardise_patches(_take(patches, hidden), self._valid(view, hidden), self.config.floor)
+        filled = (torch.full_like(predicted, GREY), predicted * target.deviation + target.mean)
+        where = _wide(hidden, patches)
+        masked, restored = (
+            unpatchify(patches.scatter(1, where, values), self.encoder.patch, self.encoder.tokens_grid).clamp(0, 1)
+            for values in filled
         )
-        masked, restored = (image.clamp(0, 1) for image in shown)
         return view.pixels, masked, restored
 
     def parts(self) -> dict[str, nn.Module]:
         return {"decoder": self.decoder}
 
-    def _restore(self, view: View, keep: Tensor, wanted: Tensor) -> Tensor:
-        tokens = self.encoder.tokens(self.encoder.stem(view.pixels), keep)
-        restored: Tensor = self.decoder(tokens, keep, wanted)
+    def _restore(self, patches: Tensor, keep: Tensor, hidden: Tensor) -> Tensor:
+        tokens = self.encoder.tokens(self.encoder.embed(_take(patches, keep), keep))
+        restored: Tensor = self.decoder(tokens, keep, hidden)
         return restored
 
-    def _target(self, view: View, wanted: Tensor) -> tuple[Standardised, Tensor]:
-        """The wanted patches standardised, and which of their values are no padding."""
-        whole = (view.pixels, view.valid.expand_as(view.pixels))
-        pixels, valid = (_take(patchify(image, self.encoder.patch), wanted) for image in whole)
-        return standardise_patches(pixels, valid, self.config.floor), valid
+    def _valid(self, view: View, hidden: Tensor) -> Tensor:
+        """Which values of the hidden patches are no padding, (B, M, P)."""
+        found = _take(patchify(view.valid, self.encoder.patch), hidden)
+        return found.repeat_interleave(view.pixels.shape[1], dim=-1)  # channels run fastest
 
 
-def _take(patches: Tensor, wanted: Tensor) -> Tensor:
-    return patches.gather(1, wanted.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+def _take(patches: Tensor, numbers: Tensor) -> Tensor:
+    return patches.gather(1, _wide(numbers, patches))
+
+
+def _wide(numbers: Tensor, patches: Tensor) -> Tensor:
+    return numbers.unsqueeze(-1).expand(-1, -1, patches.shape[-1])

@@ -37,6 +37,8 @@ def test_data_round_trip_and_lists_from_yaml():
     data = recipe.to_dict()
     assert ViewRecipe.from_dict(data) == recipe
     assert ViewRecipe.from_dict({**data, "scale": [0.2, 1.0], "flips": [0, 1, 2]}) == recipe
+    pitched = replace(recipe, pitch=(1.0, 2.0))
+    assert ViewRecipe.from_dict({**data, "pitch": [1.0, 2.0]}) == ViewRecipe.from_dict(pitched.to_dict()) == pitched
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -55,6 +57,8 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         ("scale", (0.5, 0.2)),
         ("scale", (0.5, 1.2)),
         ("scale", (0.5,)),
+        ("pitch", (0.0, 1.0)),
+        ("pitch", (2.0, 1.0)),
         ("aspect", (0.0, 1.0)),
         ("aspect", (1.0, float("inf"))),
         ("flips", (2,)),

@@ -27,6 +27,8 @@ class ViewRecipe:
         within: crops stay inside the "content" (the scan without its letterbox padding) or the "frame" (the
             smallest square or cube around the content, so that the whole scan can be seen undistorted).
         scale: share of the area (3D: volume) of content or frame.
+        pitch: stored pixels per view pixel, drawn evenly on a log scale. When given, a view covers size * pitch stored
+            pixels along every axis, whatever the length of the scan, and `within` and `scale` are without meaning.
         aspect: ratio of the sides, drawn evenly on a log scale for each axis against axis 0.
         flips: axes that are mirrored with probability 1/2.
         rotation: largest angle in degrees, both ways, in each plane of two axes.
@@ -46,6 +48,7 @@ class ViewRecipe:
     spatial_dims: int = 2
     within: Literal["content", "frame"] = "frame"
     scale: Range = (1.0, 1.0)
+    pitch: Range | None = None
     aspect: Range = (1.0, 1.0)
     flips: tuple[int, ...] = ()
     rotation: float = 0.0
@@ -63,6 +66,8 @@ class ViewRecipe:
     def __post_init__(self) -> None:
         for name in ("scale", "aspect", "flips", "blur", "noise"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.pitch is not None:
+            object.__setattr__(self, "pitch", tuple(self.pitch))
         _validate(self)
 
     @classmethod
@@ -135,6 +140,8 @@ def _validate(recipe: ViewRecipe) -> None:
     _require(d in (2, 3), "spatial_dims", d, "2 or 3")
     _require(recipe.within in ("content", "frame"), "within", recipe.within, '"content" or "frame"')
     _require(_is_range(recipe.scale, 0, 1, open_low=True), "scale", recipe.scale, "(low, high) within (0, 1]")
+    pitched = recipe.pitch is None or _is_range(recipe.pitch, 0, math.inf, open_low=True)
+    _require(pitched, "pitch", recipe.pitch, "(low, high) above 0")
     _require(_is_range(recipe.aspect, 0, math.inf, open_low=True), "aspect", recipe.aspect, "(low, high) above 0")
     axes = recipe.flips
     _require(len(set(axes)) == len(axes) and set(axes) <= set(range(d)), "flips", axes, f"different axes below {d}")

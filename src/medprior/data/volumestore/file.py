@@ -105,8 +105,9 @@ class VolumeFiles:
         held: OrderedDict[str, Any] | None = getattr(self._own, "held", None)
         if held is None:
             held = self._own.held = OrderedDict()
+        _check_length(self.folder / name, length)
         if name not in held:
-            held[name] = _opened(self.folder / name, length)
+            held[name] = _opened(self.folder / name)
         held.move_to_end(name)
         while len(held) > _OPEN:
             held.popitem(last=False)
@@ -125,13 +126,17 @@ def damaged(path: Path, why: str) -> StoreError:
     return StoreError(f"a stored volume cannot be used: {why}", where=str(path), do=do)
 
 
-def _opened(path: Path, length: int) -> Any:
-    import blosc2
-
+def _check_length(path: Path, length: int) -> None:
+    """At every read: one that was deleted or replaced in use is told, and not read on from what is still open."""
     try:
         there = path.stat().st_size
     except OSError:
         raise damaged(path, "it is not there") from None
     if there != length:
         raise damaged(path, f"it has {there:,} bytes instead of {length:,}")
+
+
+def _opened(path: Path) -> Any:
+    import blosc2
+
     return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})

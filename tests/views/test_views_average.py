@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medprior.views.average import average
+from medprior.views.window import whole
+
+CPU = torch.device("cpu")
 
 
 def integral_average(line: np.ndarray, centre: np.ndarray, width: float, low: float, high: float) -> np.ndarray:
@@ -49,7 +52,8 @@ def test_average_equals_the_integral_in_float64(d, size, scales, shifts, mirrore
     affine = np.zeros((1, d, d + 1))
     for axis in range(d):
         affine[0, axis, axis], affine[0, axis, -1] = signs[axis] * scales[axis], shifts[axis]
-    pixels, _ = average(*(torch.from_numpy(x) for x in (image, content, affine)), size)
+    scan, *where = (torch.from_numpy(x) for x in (image, content, affine))
+    pixels, _ = average(scan, whole(d, 16, CPU), *where, size)
     np.testing.assert_allclose(pixels[0], reference(image[0], content[0], affine[0], size), atol=1e-5)
 
 
@@ -59,7 +63,7 @@ def test_whole_factors_are_block_means(d, factor):
     image = torch.rand(2, 3, *[16] * d)
     pool = torch.nn.functional.avg_pool2d if d == 2 else torch.nn.functional.avg_pool3d
     affine = torch.eye(d, d + 1).expand(2, d, d + 1)
-    pixels, valid = average(image, torch.tensor([-1.0, 1.0]).expand(2, d, 2), affine, 16 // factor)
+    pixels, valid = average(image, whole(d, 16, CPU), torch.tensor([-1.0, 1.0]).expand(2, d, 2), affine, 16 // factor)
     torch.testing.assert_close(pixels, pool(image, factor), atol=1e-6, rtol=0)
     assert valid.all()
 
@@ -70,7 +74,7 @@ def test_padding_is_never_mixed_in():
     image[..., 7:25] = 1
     content = torch.tensor([[[-1.0, 1.0], [7 / 16 - 1, 25 / 16 - 1]]])
     for size in (5, 11, 32, 50):
-        pixels, valid = average(image, content, torch.eye(2, 3)[None], size)
+        pixels, valid = average(image, whole(2, 32, CPU), content, torch.eye(2, 3)[None], size)
         torch.testing.assert_close(pixels, valid.float(), atol=1e-5, rtol=0)
         centres = (np.arange(size) + 0.5) / size * 32
         assert valid[0, 0, 0].tolist() == [7 < c < 25 for c in centres]

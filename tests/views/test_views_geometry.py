@@ -18,7 +18,8 @@ ROWS = torch.arange(4000)
 
 def drawn(recipe: ViewRecipe, box: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Linear parts (N, d, d) and centres (N, d) of many draws in one content box."""
-    affine = draw_affine(recipe, torch.tensor(box).expand(len(ROWS), -1, 2), Key(0, 0, ROWS, 0))
+    lengths = torch.full((1, len(box)), 48.0)
+    affine = draw_affine(recipe, torch.tensor(box).expand(len(ROWS), -1, 2), lengths, Key(0, 0, ROWS, 0))
     return affine[..., :-1], affine[..., -1]
 
 
@@ -113,4 +114,5 @@ def test_shared_geometry_does_not_depend_on_the_size():
     box = torch.tensor([[[-1.0, 1.0], [-0.5, 0.75]]])
     recipe = ViewRecipe(16, 2, "content", scale=(0.1, 1.0), rotation=5.0)
     key = Key(0, 0, torch.tensor([3]), 0)
-    assert torch.equal(draw_affine(recipe, box, key), draw_affine(replace(recipe, size=64), box, key))
+    lengths = torch.full((1, 2), 48.0)
+    assert torch.equal(draw_affine(recipe, box, lengths, key), draw_affine(replace(recipe, size=64), box, lengths, key))

@@ -24,7 +24,8 @@ class Key:
         seed: of the run, a whole number from 0, below 2^63.
         step: optimisation step, an int or a () int64 tensor.
         rows: (B,) int64 catalog rows, below 2^32.
-        view: position of the view in the plan.
+        view: position of the view in the plan; or several, whose draws then follow each other: view by view (V*B)
+            rows, each drawing what it would draw alone.
         state: (2, B) int64, two words hashed from these. One word of 32 bits would let the noise fields of two rows
             overlap now and then.
     """
@@ -32,13 +33,14 @@ class Key:
     seed: int
     step: int | Tensor
     rows: Tensor
-    view: int
+    view: int | tuple[int, ...]
     state: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        salt = _fold((self.seed & WORD, self.seed >> 32, self.view))
+        views = (self.view,) if isinstance(self.view, int) else self.view
+        salted = torch.cat([self.rows + _fold((self.seed & WORD, self.seed >> 32, view)) for view in views])
         lane = torch.arange(2, device=self.rows.device).unsqueeze(1) * 0x1E3779B9
-        state = _mix((self.rows + salt + lane) & WORD)
+        state = _mix((salted + lane) & WORD)
         object.__setattr__(self, "state", _mix((state + self.step) & WORD))
 
 

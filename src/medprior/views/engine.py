@@ -1,60 +1,68 @@
-"""Views of a whole batch at once, on the device the stored pixels live on."""
+"""Views of a whole batch at once, on the device the stored pixels live on.
+
+Views of a plan that are alike are drawn and changed together. No more of a scan is turned into floats than its views
+may cover: of images a window is gathered on the device, of volumes it was cut beforehand (`medprior.views.crops`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from medprior.errors import SettingsError
-from medprior.views.average import average
+from medprior.views.average import average, take
 from medprior.views.draws import Key
-from medprior.views.geometry import draw_affine
+from medprior.views.geometry import corner_of, draw_affine, extent, lies_on_pixels, reach
 from medprior.views.intensity import change
-from medprior.views.plan import ViewPlan, ViewSpec
+from medprior.views.plan import Group, ViewPlan, ViewSpec
 from medprior.views.recipe import ViewRecipe
 from medprior.views.resample import COARSEST, Levels, resample
 from medprior.views.view import View
+from medprior.views.window import Crops, Place, Window, cut_out, whole
 
 if TYPE_CHECKING:
     from medprior.data.store.pixels import Stored
 
+WORTH_CUTTING = 0.75
+"""Share of the side below which a window is cut; measured on a CPU, where it costs as much as it saves at 0.8."""
 
-def render(stored: Stored, plan: ViewPlan, *, seed: int, step: int | Tensor, clean: bool = False) -> list[View]:
+Seen = tuple[Tensor, Tensor]
+"""Pixels (B, C, *S) in [0, 1] and valid (B, 1, *S)."""
+
+
+def render(stored: Stored | Crops, plan: ViewPlan, *, seed: int, step: int | Tensor, clean: bool = False) -> list[View]:
     """The views of the plan, in its order, of every stored scan.
 
     What is drawn for a scan depends on (seed, step, its catalog row, position of the view) alone. Nothing waits for
     the device or breaks a compiled graph; a compiled caller hands `step` over as a tensor.
 
     Args:
-        stored: B stored scans with d spatial axes.
+        stored: B stored scans with d spatial axes, or what was cut out of volumes for this plan, seed and step.
         step: optimisation step, an int or a () int64 tensor.
         clean: keep each view as it was before its intensities changed.
 
     Raises:
-        SettingsError: the plan is for another number of spatial axes.
+        SettingsError: the plan is for another number of spatial axes, or of views.
     """
-    d, wanted = stored.content.shape[1], plan.specs[0].recipe.spatial_dims
-    if wanted != d:
-        raise SettingsError(f"the views are {wanted}D but the stored scans {d}D", where="views.spatial_dims")
-    with torch.no_grad(), torch.autocast(stored.pixels.device.type, enabled=False):
-        sources = [plan.geometry_source(position) for position in range(len(plan.specs))]
-        places = [
-            Place(plan.specs[source].recipe, spec.recipe.size, stored.size)
-            for source, spec in zip(sources, plan.specs, strict=True)
-        ]
-        values = _values(stored, places)
-        keys = [Key(seed, step, stored.index, position) for position in range(len(plan.specs))]
-        views = []
-        for spec, place, source, key in zip(plan.specs, places, sources, keys, strict=True):
-            affine = draw_affine(place.recipe, stored.content, keys[source])
-            pixels, valid = _pixels(stored, values, affine, place)
-            changed = change(pixels, valid, spec.recipe, key)
-            views.append(View(changed, valid, affine, clean=pixels if clean else None))
-        return views
+    _check(stored, plan)
+    views: dict[int, View] = {}
+    with torch.no_grad(), torch.autocast(stored.index.device.type, enabled=False):
+        images = None if isinstance(stored, Crops) else _images(stored, plan)
+        for group in plan.groups:
+            if isinstance(stored, Crops):
+                (pixels, valid), affine = _of_crops(stored, group)
+            else:
+                assert images is not None
+                places = Key(seed, step, stored.index, group.sources)
+                (pixels, valid), affine = _of_images(stored, images, group, places)
+            changed = change(pixels, valid, group.recipe, Key(seed, step, stored.index, group.positions))
+            whats = (changed, valid, affine, *([pixels] if clean else []))
+            parts = zip(*(what.chunk(len(group.positions)) for what in whats), strict=True)
+            views.update(zip(group.positions, (View(*part) for part in parts), strict=True))
+    return [views[position] for position in range(len(plan.specs))]
 
 
 def render_one(stored: Stored, recipe: ViewRecipe, seed: int = 0, step: int | Tensor = 0) -> View:
@@ -62,40 +70,92 @@ def render_one(stored: Stored, recipe: ViewRecipe, seed: int = 0, step: int | Te
     return render(stored, ViewPlan((ViewSpec("view", recipe),)), seed=seed, step=step)[0]
 
 
-@dataclass(frozen=True)
-class Place:
-    """A view's geometry: the recipe its affine is drawn from, its own size, and the size of the stored image."""
-
-    recipe: ViewRecipe
-    size: int
-    stored: int
-
-    @property
-    def reduction(self) -> float:
-        """The most stored pixels, along one axis, that a view pixel can cover."""
-        low, high = self.recipe.aspect
-        d = self.recipe.spatial_dims
-        stretch = max(high, 1 / low) ** ((2 * d - 3) / d)
-        return min(1.0, float(stretch * self.recipe.scale[1] ** (1 / d))) * self.stored / self.size
-
-    @property
-    def needs_levels(self) -> bool:
-        """Whether level 0 is not enough: for rotated views much smaller than what they show."""
-        return self.recipe.rotation > 0 and self.reduction >= 2 * COARSEST
+def _check(stored: Stored | Crops, plan: ViewPlan) -> None:
+    crops = isinstance(stored, Crops)
+    d, wanted = 3 if crops else stored.content.shape[1], plan.specs[0].recipe.spatial_dims
+    if wanted != d:
+        raise SettingsError(f"the views are {wanted}D but the stored scans {d}D", where="views.spatial_dims")
+    if crops and len(stored.windows) != len(plan.specs):
+        what = f"{len(stored.windows)} windows were cut, but the plan has {len(plan.specs)} views"
+        raise SettingsError(what, where="views", do="Cut and render with the same plan.")
 
 
-def _values(stored: Stored, places: Sequence[Place]) -> Tensor:
-    """The atlas as float, or level 0 alone where no view needs more."""
-    whole = any(place.needs_levels for place in places)
-    return (stored.pixels if whole else stored.pixels[..., : stored.size]).float()
+def _images(stored: Stored, plan: ViewPlan) -> Tensor:
+    """(B, C, *A) uint8, or level 0 alone (B, C, *S) where no view needs more."""
+    needed = any(_needs_levels(group, stored.size) for group in plan.groups)
+    return stored.pixels if needed else stored.level0()
 
 
-def _pixels(stored: Stored, values: Tensor, affine: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-    """Pixels (B, C, *S) in [0, 1] and valid (B, 1, *S)."""
-    if place.recipe.rotation:
-        levels = stored.levels if values.shape[-1] > stored.size else 1
-        grid = Levels(values, levels, stored.size)
-        pixels, valid = resample(grid, stored.content, affine, place.size, reduced=place.reduction > 1)
-    else:
-        pixels, valid = average(values[..., : stored.size], stored.content, affine, place.size)
-    return pixels / 255, valid
+def _needs_levels(group: Group, stored: int) -> bool:
+    """Whether level 0 is not enough: for rotated views much smaller than what they show."""
+    return group.geometry.rotation > 0 and extent(group.geometry, stored) / group.recipe.size >= 2 * COARSEST
+
+
+def _of_images(stored: Stored, images: Tensor, group: Group, key: Key) -> tuple[Seen, Tensor]:
+    """What a group sees, view by view, and affines (V*B, d, d+1)."""
+    count, d, size = len(group.positions), stored.content.shape[1], stored.size
+    content, place = stored.content.repeat(count, 1, 1), whole(d, size, images.device)
+    affine = draw_affine(group.geometry, content, place.lengths, key)
+    levels = stored.levels if _needs_levels(group, size) else 1
+    side, passes = reach(group.geometry, size), _passes(count, images.device)
+    cut = levels == 1 and side <= WORTH_CUTTING * size
+    if not cut:
+        images = (images if levels > 1 else images[..., :size]).float().repeat(count // passes, *[1] * (d + 1))
+    seen = []
+    for box, view in zip(content.chunk(passes), affine.chunk(passes), strict=True):
+        source = Levels(images, levels, place)
+        if cut:
+            corner = corner_of(view, place.lengths, side).clamp(0, size - side)
+            source = Levels(cut_out(images, corner, side).float(), 1, Place(corner, place.lengths))
+        seen.append(_resampled(source, box, view, group, size))
+    pixels, valid = _together(seen)
+    return (pixels / 255, valid), affine
+
+
+def _of_crops(crops: Crops, group: Group) -> tuple[Seen, Tensor]:
+    """What a group sees, view by view, and affines (V*B, d, d+1)."""
+    windows = [crops.windows[position] for position in group.positions]
+    affine = torch.cat([window.affine for window in windows])
+    if _passes(len(windows), crops.index.device) == 1:
+        windows = [_joined(windows)]
+    return _together([_seen(window, group) for window in windows]), affine
+
+
+def _seen(window: Window, group: Group) -> Seen:
+    if lies_on_pixels(group.geometry) and group.recipe.size == window.pixels.shape[-1]:
+        pixels, valid = take(window.pixels, window.place, window.affine, group.geometry.flips)
+        return _unit(pixels, window) * valid, valid
+    # Clamped before it is averaged: what is brighter than white must not outshine its neighbours.
+    levels = Levels(_unit(window.pixels, window), 1, window.place)
+    sides = torch.ones_like(window.lengths)
+    return _resampled(levels, torch.stack([-sides, sides], dim=-1), window.affine, group, 0)
+
+
+def _unit(pixels: Tensor, window: Window) -> Tensor:
+    """Stored values as [0, 1]."""
+    scale, offset = (value.view(*value.shape, *[1] * (pixels.dim() - 2)) for value in (window.scale, window.offset))
+    return (pixels * scale).add_(offset).clamp_(0, 1)
+
+
+def _resampled(levels: Levels, content: Tensor, affine: Tensor, group: Group, stored: int) -> Seen:
+    """Pixels in the units of the levels, and valid; `stored` as in `extent`."""
+    geometry, size = group.geometry, group.recipe.size
+    if not geometry.rotation:
+        return average(levels.atlas, levels.place, content, affine, size)
+    reduced = extent(geometry, stored) > size
+    return resample(levels, content, affine, size, reduced=reduced)
+
+
+def _passes(count: int, device: torch.device) -> int:
+    """In how many passes `count` views are resampled: in one; on a CPU, whose cache that would overrun, each alone."""
+    return count if device.type == "cpu" else 1
+
+
+def _joined(windows: Sequence[Window]) -> Window:
+    fields = ("pixels", "corner", "lengths", "affine", "scale", "offset")
+    return Window(*(torch.cat([getattr(window, name) for window in windows]) for name in fields))
+
+
+def _together(seen: Sequence[Seen]) -> Seen:
+    pixels, valid = zip(*seen, strict=True)
+    return (pixels[0], valid[0]) if len(seen) == 1 else (torch.cat(pixels), torch.cat(valid))

@@ -12,21 +12,62 @@ from medprior.views.draws import Key, between, uniform
 from medprior.views.recipe import ViewRecipe
 
 
-def draw_affine(recipe: ViewRecipe, content: Tensor, key: Key) -> Tensor:
-    """(B, d, d+1) float32 maps from view to stored image, in normalised coordinates.
+def draw_affine(recipe: ViewRecipe, content: Tensor, lengths: Tensor, key: Key) -> Tensor:
+    """(B, d, d+1) float32 maps from view to scan, in normalised coordinates.
 
     Args:
-        content: (B, d, 2) edges of the content box in the stored image.
+        content: (B, d, 2) edges of the content box in the scan, normalised.
+        lengths: (B or 1, d) stored pixels of the scan along each axis.
     """
-    low, high = (frame_of(content) if recipe.within == "frame" else content).unbind(-1)
-    half = _crop_half(recipe, (high - low) / 2, key)
-    slack = (high - low) / 2 - half
-    shift = between(key, "position", -1.0, 1.0, (recipe.spatial_dims,))
-    centre = (low + high) / 2 + shift * slack
+    if getattr(recipe, "pitch", None) is None:
+        half, centre = _by_share(recipe, content, key)
+        linear = torch.diag_embed(half * _signs(recipe, key))
+        if recipe.rotation:
+            linear = _rotation(recipe, key) @ linear
+        return torch.cat([linear, centre.unsqueeze(-1)], dim=-1)
+    half, centre = _by_pitch(recipe, content, lengths, key)
     linear = torch.diag_embed(half * _signs(recipe, key))
     if recipe.rotation:
+        # In stored pixels, where a turn is one: the axes of a scan differ in length.
         linear = _rotation(recipe, key) @ linear
-    return torch.cat([linear, centre.unsqueeze(-1)], dim=-1)
+    stored = torch.cat([linear, (centre - lengths / 2).unsqueeze(-1)], dim=-1)
+    return stored * 2 / lengths.unsqueeze(-1)
+
+
+def lies_on_pixels(recipe: ViewRecipe) -> bool:
+    """Whether every pixel of a view is a stored pixel, or none."""
+    return getattr(recipe, "pitch", None) == (1.0, 1.0) and recipe.aspect == (1.0, 1.0) and not recipe.rotation
+
+
+def extent(recipe: ViewRecipe, stored: int) -> float:
+    """The most stored pixels that a view covers along one of its axes.
+
+    Args:
+        stored: pixels of the scan along each axis; without meaning where the recipe has a pitch.
+    """
+    low, high = recipe.aspect
+    d = recipe.spatial_dims
+    stretch = max(high, 1 / low) ** ((2 * d - 3) / d)
+    if getattr(recipe, "pitch", None) is not None:
+        return float(recipe.size * getattr(recipe, "pitch", None)[1] * stretch)
+    return min(1.0, float(stretch * recipe.scale[1] ** (1 / d))) * stored
+
+
+def reach(recipe: ViewRecipe, stored: int = 0) -> int:
+    """Pixels of a window, along each axis of the scan, that holds whatever a view may read; `stored` as in `extent`."""
+    covered = extent(recipe, stored)
+    if lies_on_pixels(recipe):
+        return round(covered)
+    sine = math.sin(math.radians(min(recipe.rotation, 90.0)))
+    # The largest sum of a row of the turns, their cosines taken as 1; no box is longer than its diagonal.
+    turned = 1 + sine if recipe.spatial_dims == 2 else 1 + 2 * sine + 2 * sine**2
+    # Half a pixel on each side to interpolate, and one since the window begins on a whole pixel.
+    return math.ceil(covered * min(turned, math.sqrt(recipe.spatial_dims)) - 1e-6) + 2
+
+
+def corner_of(affine: Tensor, lengths: Tensor, side: int) -> Tensor:
+    """(B, d) float32 whole pixels at which the window of `reach` around a view begins; it may lie outside."""
+    return ((affine[..., -1] + 1) * lengths / 2 - side / 2).round()
 
 
 def frame_of(content: Tensor) -> Tensor:
@@ -37,20 +78,46 @@ def frame_of(content: Tensor) -> Tensor:
     return torch.stack([centre - half, centre + half], dim=-1)
 
 
-def _crop_half(recipe: ViewRecipe, half: Tensor, key: Key) -> Tensor:
-    """(B, d) half sides of a crop with the drawn share and aspect, no longer than the box it lies in.
+def _by_share(recipe: ViewRecipe, content: Tensor, key: Key) -> tuple[Tensor, Tensor]:
+    """(B, d) half sides and centres, normalised: a share of content or frame, somewhere in it.
 
     As torchvision's random resized crop, without its rejection loop: a side too long is cut to the box.
     """
-    d = recipe.spatial_dims
+    low, high = (frame_of(content) if recipe.within == "frame" else content).unbind(-1)
+    most = (high - low) / 2
     share = between(key, "scale", *recipe.scale).unsqueeze(1)
-    side = (share.log() + half.log().sum(dim=1, keepdim=True)) / d
-    if recipe.aspect != (1.0, 1.0):
-        low, high = (math.log(value) for value in recipe.aspect)
-        ratio = between(key, "aspect", low, high, (d - 1,))
-        stretch = torch.cat([torch.zeros_like(share), ratio], dim=1)
-        side = side + stretch - stretch.mean(dim=1, keepdim=True)
-    return torch.minimum(side.exp().expand_as(half), half)
+    even = (share.log() + most.log().sum(dim=1, keepdim=True)) / recipe.spatial_dims
+    half = torch.minimum((even + _stretch(recipe, key)).exp().expand_as(most), most)
+    return half, (low + high) / 2 + _shift(recipe, key) * (most - half)
+
+
+def _by_pitch(recipe: ViewRecipe, content: Tensor, lengths: Tensor, key: Key) -> tuple[Tensor, Tensor]:
+    """(B, d) half sides and centres in stored pixels: anywhere in the content, centred where that is shorter."""
+    assert getattr(recipe, "pitch", None) is not None
+    low, high = ((content + 1) / 2 * lengths.unsqueeze(-1)).unbind(-1)
+    pitch = between(key, "pitch", *(math.log(value) for value in getattr(recipe, "pitch", None))).unsqueeze(1)
+    side = recipe.size * (pitch + _stretch(recipe, key)).exp().expand_as(low)
+    shift = _shift(recipe, key)
+    if not lies_on_pixels(recipe):
+        return side / 2, (low + high) / 2 + shift * ((high - low - side) / 2).clamp(min=0)
+    free = (high - low).round() - side
+    steps = torch.where(free > 0, torch.minimum(((shift + 1) / 2 * (free + 1)).floor(), free), (free / 2).floor())
+    return side / 2, low.round() + steps + side / 2
+
+
+def _stretch(recipe: ViewRecipe, key: Key) -> Tensor:
+    """(B, d) or () logarithms of what the aspect makes of each side."""
+    if recipe.aspect == (1.0, 1.0):
+        return torch.zeros((), device=key.rows.device)
+    low, high = (math.log(value) for value in recipe.aspect)
+    ratio = between(key, "aspect", low, high, (recipe.spatial_dims - 1,))
+    stretch = torch.cat([torch.zeros_like(ratio[:, :1]), ratio], dim=1)
+    return stretch - stretch.mean(dim=1, keepdim=True)
+
+
+def _shift(recipe: ViewRecipe, key: Key) -> Tensor:
+    """(B, d) in [-1, 1): where in the room that is left."""
+    return between(key, "position", -1.0, 1.0, (recipe.spatial_dims,))
 
 
 def _signs(recipe: ViewRecipe, key: Key) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medprior.errors import SettingsError
 from medprior.views.recipe import ViewRecipe
@@ -25,8 +25,29 @@ class ViewSpec:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Views of a plan that are made in one pass, since they differ in nothing but what is drawn.
+
+    Attributes:
+        recipe: their size and intensities.
+        geometry: the recipe their places are drawn from.
+        positions: where they stand in the plan.
+        sources: for each, the position of the view whose place it has.
+    """
+
+    recipe: ViewRecipe
+    geometry: ViewRecipe
+    positions: tuple[int, ...]
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ViewPlan:
     """The views of every scan of a batch; sizes may differ (multi-crop).
+
+    Attributes:
+        specs: the views, in order.
+        groups: the same views, those together that are alike.
 
     Raises:
         SettingsError: no view, a name twice, a `geometry_of` that names no earlier view, or views of both
@@ -34,6 +55,7 @@ class ViewPlan:
     """
 
     specs: tuple[ViewSpec, ...]
+    groups: tuple[Group, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.specs:
@@ -50,6 +72,7 @@ class ViewPlan:
                     where="views",
                     do=f"Earlier views: {', '.join(earlier) or 'none'}.",
                 )
+        object.__setattr__(self, "groups", self._grouped())
 
     def geometry_source(self, position: int) -> int:
         """Position of the view whose place the view at `position` has: its own, or that of the view it names."""
@@ -57,6 +80,16 @@ class ViewPlan:
         while (source := self.specs[position].geometry_of) is not None:
             position = names.index(source)
         return position
+
+    def _grouped(self) -> tuple[Group, ...]:
+        alike: dict[tuple[ViewRecipe, ViewRecipe], list[int]] = {}
+        for position, spec in enumerate(self.specs):
+            geometry = self.specs[self.geometry_source(position)].recipe
+            alike.setdefault((spec.recipe, geometry), []).append(position)
+        return tuple(
+            Group(recipe, geometry, tuple(positions), tuple(map(self.geometry_source, positions)))
+            for (recipe, geometry), positions in alike.items()
+        )
 
 
 def independent(recipe: ViewRecipe, count: int, name: str = "view") -> ViewPlan:

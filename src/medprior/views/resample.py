@@ -18,31 +18,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medprior.views.window import Place
+
 COARSEST = 1.5  # pixels of its level that the longest footprint has at least, above level 0
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Stored images and their reductions.
+    """Stored pixels and their reductions.
 
     Attributes:
-        atlas: (B, C, *A) float: level 0 at the origin, the others beside it; or level 0 alone.
+        atlas: (B, C, *A) float: level 0 at the origin, the others beside it; or level 0 alone, or a window of it.
         count: number of levels in the atlas.
-        stored: pixels of level 0 along each of d axes.
+        place: where in their scans the pixels of level 0 lie.
     """
 
     atlas: Tensor
     count: int
-    stored: int
+    place: Place
 
 
 def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, reduced: bool) -> tuple[Tensor, Tensor]:
     """Each view pixel read at its place in the level of its scale.
 
     Args:
-        levels: the stored images.
-        content: (B, d, 2) edges of the content box, normalised.
-        affine: (B, d, d+1) from view to stored image, normalised.
+        levels: the stored pixels; they hold all that the views see of the content.
+        content: (B, d, 2) edges of the content box, normalised to the scan.
+        affine: (B, d, d+1) from view to scan, normalised.
         size: pixels of the view along each axis.
         reduced: whether any footprint may exceed one pixel; if not, one tap is enough.
 
@@ -53,7 +55,7 @@ def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, redu
     d = affine.shape[1]
     centres = ((2 * torch.arange(size, device=affine.device) + 1) / size - 1).unsqueeze(0)
     valid = _inside(_lay(affine, [centres] * d), content)
-    footprint = affine[..., :-1].norm(dim=1) * (levels.stored / size)
+    footprint = (affine[..., :-1] * levels.place.lengths.unsqueeze(-1)).norm(dim=1) / size
     level = (footprint.amax(dim=1) / COARSEST).log2().floor().clamp(0, levels.count - 1)
     matrix, bounds = _to_atlas(levels, level, affine, content)
     spread = _spread(footprint, level) * (2 / size)
@@ -65,10 +67,10 @@ def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, redu
     return pixels / len(taps) * valid, valid
 
 
-def level_origin(level: Tensor, stored: int, d: int) -> Tensor:
+def level_origin(level: Tensor, stored: int | Tensor, d: int) -> Tensor:
     """(B, d) pixel at which a level (B,) of the atlas begins: level 0 at 0, the others beside it, below each other."""
     down = (stored - 2 * stored * torch.exp2(-level)).clamp(min=0)
-    across = (level > 0) * float(stored)
+    across = (level > 0).to(level) * stored
     return torch.stack([down, *[torch.zeros_like(down)] * (d - 2), across], dim=1)
 
 
@@ -84,8 +86,10 @@ def _to_atlas(levels: Levels, level: Tensor, affine: Tensor, content: Tensor) ->
     The bounds are the outermost pixel centres wholly in the content: beyond them the border pixel is repeated, so
     that neither padding nor the next level is mixed in.
     """
-    origin = level_origin(level, levels.stored, affine.shape[1])
-    scale = torch.exp2(-level).unsqueeze(1) * levels.stored
+    lengths = levels.place.lengths
+    # Only level 0 is ever cut, so that its corner is that of the atlas.
+    origin = level_origin(level, lengths[:, 0], affine.shape[1]) - levels.place.corner
+    scale = torch.exp2(-level).unsqueeze(1) * lengths
     extent = torch.stack([torch.full((), float(n), device=affine.device) for n in levels.atlas.shape[2:]])
     edges = (content + 1) / 2 * scale.unsqueeze(-1)
     low, high = (edges[..., 0] - 1e-3).ceil() + 0.5, (edges[..., 1] + 1e-3).floor() - 0.5

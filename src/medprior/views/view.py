@@ -12,9 +12,9 @@ class View:
     """One view of each of B scans, S = `recipe.size` along every one of d spatial axes.
 
     Attributes:
-        pixels: (B, C, *S) float32 in [0, 1], 0 where not valid.
+        pixels: (B, C, *S) float32 in [0, 1], 0 where not valid; channels may be last in memory.
         valid: (B, 1, *S) bool, false on letterbox padding and outside the scan.
-        affine: (B, d, d+1) float32, from view to stored image (level 0) in normalised coordinates:
+        affine: (B, d, d+1) float32, from view to the whole stored scan (level 0) in normalised coordinates:
             axes in the order of S, the outer edges of the first and last pixel at -1 and +1.
         clean: as `pixels`, before any intensity change: the target of restoration methods.
         masks: (B, K, *S), the same geometry, nearest neighbour.

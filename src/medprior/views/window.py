@@ -1,0 +1,82 @@
+"""Parts of stored scans, for views that need no more, and where in their scans they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pixels (B, C, *W) lie in their scans of d axes.
+
+    Attributes:
+        corner: (B or 1, d) float32, the stored pixel at which they begin; below 0 or beyond the scan are outside.
+        lengths: (B or 1, d) float32, stored pixels of the whole scan along each axis.
+    """
+
+    corner: Tensor
+    lengths: Tensor
+
+
+@dataclass
+class Window:
+    """What one view of each of B volumes is made from.
+
+    Attributes:
+        pixels: (B, C, *W) as stored, equally long along every axis.
+        corner: (B, d) float32, the stored pixel at which they begin.
+        lengths: (B, d) float32, stored pixels of the whole scan along each axis.
+        affine: (B, d, d+1) float32, from view to whole scan, normalised.
+        scale: (B, C) float32, with
+        offset: (B, C) float32: stored * scale + offset, clamped, is the value in [0, 1].
+    """
+
+    pixels: Tensor
+    corner: Tensor
+    lengths: Tensor
+    affine: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    @property
+    def place(self) -> Place:
+        """Where the pixels lie."""
+        return Place(self.corner, self.lengths)
+
+
+@dataclass
+class Crops:
+    """What a plan needs of each of B volumes, on one device.
+
+    Attributes:
+        index: (B,) int64, rows of the catalog.
+        windows: one for each view of the plan, in its order; views of the same place share theirs.
+    """
+
+    index: Tensor
+    windows: tuple[Window, ...]
+
+
+def whole(d: int, stored: int, device: torch.device) -> Place:
+    """The place of whole scans, `stored` pixels long along each of d axes."""
+    return Place(torch.zeros(1, d, device=device), torch.full((1, d), float(stored), device=device))
+
+
+def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
+    """(V*B, C, *W) windows of `side` pixels at `corner` (V*B, d) inside of images (B, C, *S), in their own type.
+
+    Row by row along the last axis, then along it: far faster on a CPU than an index for every pixel.
+    """
+    batch, channels, *_, stored = images.shape
+    d = corner.shape[1]
+    along = corner.long().unsqueeze(-1) + torch.arange(side, device=corner.device)
+    rows = torch.arange(batch * channels, device=corner.device).view(batch, channels)
+    rows = rows.repeat(len(corner) // batch, 1)
+    for axis in range(d - 1):
+        rows = rows.unsqueeze(-1) * stored + along[:, axis].view(-1, *[1] * (axis + 1), side)
+    found = images.reshape(-1, stored).index_select(0, rows.flatten()).view(*rows.shape, stored)
+    last = along[:, -1].view(-1, *[1] * d, side)
+    return found.gather(-1, last.expand(*rows.shape, side))

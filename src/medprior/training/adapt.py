@@ -14,12 +14,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from medprior.backbones.encoder import Encoder
-from medprior.data.store.pixels import ResidentStore
+from medprior.data.store.resident import ResidentStore
 from medprior.evaluation.metrics import score
 from medprior.tasks.classification import Classification
-from medprior.training.device import precision
+from medprior.training.device import channels_last, pixels_last, precision
 from medprior.training.interrupt import Stop, check, never
-from medprior.training.optim import OptimizerPlan, cosine, layered_groups, make_optimizer, set_rate
+from medprior.training.optim import OptimizerPlan, layered_groups, make_optimizer, set_schedule
 from medprior.training.sampler import Sampler
 from medprior.views.engine import render
 from medprior.views.plan import independent
@@ -120,13 +120,16 @@ class _Fitting:
         self.device = next(encoder.parameters()).device
         torch.manual_seed(seed)
         self.model = Classifier(copy.deepcopy(encoder), task.head(encoder.embed_dim)).to(self.device).train()
-        self.position = {int(row): i for i, row in enumerate(train.rows)}
+        self.convolves = encoder.kind == "cnn"
+        if self.convolves:
+            channels_last(self.model, encoder.spatial_dims)
+        self.position = _positions(train.rows).to(self.device)
         self.targets = torch.from_numpy(train.targets).float().to(self.device)
         self.weights = task.weights(self.targets, recipe.class_balanced)
         self.sampler = Sampler(train.rows, recipe.batch_size, seed)
-        plan = OptimizerPlan("adamw", recipe.lr, recipe.weight_decay, warmup=recipe.warmup)
+        self.plan = OptimizerPlan("adamw", recipe.lr, recipe.weight_decay, warmup=recipe.warmup)
         groups = layered_groups(_layers(self.model), recipe.weight_decay, recipe.layer_decay)
-        self.optimizer = make_optimizer(plan, groups)
+        self.optimizer = make_optimizer(self.plan, groups)
         self.views = independent(base.adaptation(), count=1)
 
     def step(self, number: int) -> None:
@@ -135,10 +138,10 @@ class _Fitting:
         stored = self.store.batch(torch.from_numpy(rows))
         (view,) = render(stored, self.views, seed=self.seed, step=number)
         with precision(self.device):
-            logits = self.model(view.pixels)
-        where = torch.tensor([self.position[int(row)] for row in rows], device=self.device)
-        loss = self.task.loss(logits.float(), self.targets[where], self.weights)
-        set_rate(self.optimizer, self.recipe.lr * cosine(number, self.recipe.steps, self.recipe.warmup))
+            logits = self.model(pixels_last(view.pixels) if self.convolves else view.pixels)
+        targets = self.targets.index_select(0, self.position.index_select(0, stored.index))
+        loss = self.task.loss(logits.float(), targets, self.weights)
+        set_schedule(self.optimizer, self.plan, number, self.recipe.steps)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -191,6 +194,13 @@ def _plain(store: ResidentStore, rows: NDArray[np.int64], base: ViewRecipe, size
         stored = store.batch(torch.from_numpy(rows[start : start + size]))
         (view,) = render(stored, views, seed=0, step=0)
         yield view.pixels
+
+
+def _positions(rows: NDArray[np.int64]) -> torch.Tensor:
+    """(max + 1,) the place of every catalog row in `rows`; looked up on the device, so that no step waits."""
+    positions = torch.zeros(int(rows.max()) + 1, dtype=torch.int64)
+    positions[torch.from_numpy(rows)] = torch.arange(len(rows))
+    return positions
 
 
 def _layers(model: Classifier) -> list[list[tuple[str, nn.Parameter]]]:

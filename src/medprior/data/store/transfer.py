@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +22,8 @@ class Transfer:
     """
 
     def __init__(self, device: torch.device) -> None:
-        import torch
-
         self.device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = _side_stream(device) if device.type == "cuda" else None
 
     def staging(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Empty memory of the host to fill and then `send`; not to be written to afterwards."""
@@ -57,3 +56,11 @@ class Transfer:
         for tensor in sent:
             tensor.record_stream(user)
         return sent
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all transfers: PyTorch keeps the freed memory of every stream apart, so that many would hoard it."""
+    import torch
+
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

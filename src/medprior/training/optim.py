@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medprior.errors import unknown
 from medprior.methods.schedules import half_cosine
 from medprior.training.lars import Lars
-from medprior.training.schedules import cosine as cosine
+from medprior.training.schedules import cosine
 
 Group = dict[str, Any]
 

@@ -19,8 +19,8 @@ def broken(_graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> None:
 
 def broken_backward(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
     """A backend that compiles the forward pass and fails at the backward pass."""
-    from torch._dynamo.backends.common import aot_autograd
     from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
 
     def forward(forward_graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> object:
         return make_boxed_func(forward_graph.forward)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from medprior.data.store.prefetch import Prefetch
 from medprior.data.store.resident import ResidentStore, Stored
 from medprior.training.sampler import Sampler
+from medprior.views.crops import cut
 from medprior.views.plan import ViewPlan
+from medprior.views.window import Crops
 
 if TYPE_CHECKING:
     from medprior.data.volumestore.resident import ResidentVolumes
-    from medprior.views.crops import Crops
 
 MOST_THREADS = 8
 
@@ -91,8 +92,6 @@ def gather(
     """
     if isinstance(store, ResidentStore):
         return store.batch(torch.from_numpy(rows))
-    from medprior.views.crops import cut
-
     return cut(store, rows, plan, seed=seed, step=step)
 
 

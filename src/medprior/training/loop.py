@@ -30,10 +30,10 @@ from medprior.views.engine import render
 from medprior.views.plan import ViewPlan
 from medprior.views.recipe import ViewRecipe
 from medprior.views.view import View
+from medprior.views.window import Crops
 
 if TYPE_CHECKING:
     from medprior.data.volumestore.resident import ResidentVolumes
-    from medprior.views.crops import Crops
 
 LOGGED = 400
 """About how many steps of a run are written to its metrics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,3 +63,43 @@ def store() -> Callable[..., SimpleNamespace]:
 @pytest.fixture(scope="session")
 def smooth() -> Callable[..., np.ndarray]:
     return smooth_images
+
+
+class HeldVolumes:
+    """What `ResidentVolumes` does, for (C, D, H, W) arrays in memory, voxel by voxel."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], scale: float = 1e-3, offset: float = 0.5) -> None:
+        self.arrays, self.device = arrays, torch.device("cpu")
+        self.scale, self.offset = scale, offset
+        self.black = int(np.rint(-offset / scale))
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        return np.array([self.arrays[row].shape[1:] for row in rows], np.int64)
+
+    def mapping(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        each = torch.ones(len(rows), self.arrays[0].shape[0])
+        return each * self.scale, each * self.offset
+
+    def windows(self, rows: np.ndarray, corners: np.ndarray, side: tuple[int, int, int]) -> torch.Tensor:
+        found = []
+        for row, corner in zip(rows, corners, strict=True):
+            room = max(*side, *np.abs(corner)) + max(self.arrays[row].shape)
+            wide = np.pad(self.arrays[row], [(0, 0), *[(room, room)] * 3], constant_values=self.black)
+            place = (slice(at + room, at + room + n) for at, n in zip(corner, side, strict=True))
+            found.append(wide[(slice(None), *place)])
+        return torch.from_numpy(np.stack(found))
+
+    def unit(self, row: int) -> np.ndarray:
+        """(C, D, H, W) float64 in [0, 1]."""
+        return (self.arrays[row] * self.scale + self.offset).clip(0, 1)
+
+
+@pytest.fixture(scope="session")
+def volumes() -> Callable[..., HeldVolumes]:
+    """Ragged int16 volumes, one of them shorter than most views along an axis; some voxels beyond black and white."""
+
+    def make(channels: int = 1, shapes: Sequence[tuple[int, ...]] = ((30, 41, 36), (9, 37, 28), (33, 26, 50))):
+        rng = np.random.default_rng(0)
+        return HeldVolumes([rng.integers(-700, 700, (channels, *shape), dtype=np.int16) for shape in shapes])
+
+    return make

@@ -31,7 +31,7 @@ def window_side(recipe: ViewRecipe) -> int:
     Raises:
         SettingsError: the recipe has no pitch, without which volumes of any length have no window of one size.
     """
-    if getattr(recipe, "pitch", None) is None:
+    if recipe.pitch is None:
         what = "views of volumes need a pitch: how many stored voxels lie behind a voxel of the view"
         raise SettingsError(what, where="view.pitch", do="Set it, for instance to (1.0, 1.0).")
     return reach(recipe)
@@ -44,11 +44,11 @@ def cut(volumes: ResidentVolumes, rows: NDArray[np.int64], plan: ViewPlan, *, se
         SettingsError: a view that volumes cannot show.
         StoreError: a volume is gone or damaged.
     """
-    check_crops(plan)
+    _check(plan)
     send = Transfer(volumes.device)
     (index,) = send.send(send.staged(rows))
     lengths = volumes.lengths(rows)
-    mapping = volumes.mapping(rows)
+    scale, offset = volumes.mapping(rows)
     windows: list[Window] = []
     for position in range(len(plan.specs)):
         source = plan.geometry_source(position)
@@ -57,13 +57,13 @@ def cut(volumes: ResidentVolumes, rows: NDArray[np.int64], plan: ViewPlan, *, se
             continue
         recipe, side = plan.specs[position].recipe, window_side(plan.specs[position].recipe)
         corner, affine = _drawn(recipe, lengths, Key(seed, step, torch.from_numpy(rows), position), side)
-        placed = send.send(*(send.staged(a) for a in (corner, lengths.astype(np.float32), affine)))
+        begin, long, maps = send.send(*(send.staged(each) for each in (corner, lengths.astype(np.float32), affine)))
         pixels = volumes.windows(rows, corner.astype(np.int64), (side,) * 3)
-        windows.append(Window(pixels, *placed, *mapping))
+        windows.append(Window(pixels, begin, long, maps, scale, offset))
     return Crops(index, tuple(windows))
 
 
-def check_crops(plan: ViewPlan) -> None:
+def _check(plan: ViewPlan) -> None:
     """Whether volumes can be seen so.
 
     Raises:

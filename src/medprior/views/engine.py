@@ -48,20 +48,9 @@ def render(stored: Stored | Crops, plan: ViewPlan, *, seed: int, step: int | Ten
         SettingsError: the plan is for another number of spatial axes, or of views.
     """
     _check(stored, plan)
-    views: dict[int, View] = {}
-    with torch.no_grad(), torch.autocast(stored.index.device.type, enabled=False):
-        images = None if isinstance(stored, Crops) else _images(stored, plan)
-        for group in plan.groups:
-            if isinstance(stored, Crops):
-                (pixels, valid), affine = _of_crops(stored, group)
-            else:
-                assert images is not None
-                places = Key(seed, step, stored.index, group.sources)
-                (pixels, valid), affine = _of_images(stored, images, group, places)
-            changed = change(pixels, valid, group.recipe, Key(seed, step, stored.index, group.positions))
-            whats = (changed, valid, affine, *([pixels] if clean else []))
-            parts = zip(*(what.chunk(len(group.positions)) for what in whats), strict=True)
-            views.update(zip(group.positions, (View(*part) for part in parts), strict=True))
+    # Alike views are made together; on a CPU, whose cache they would overrun, each alone.
+    groups = plan.groups if stored.index.device.type != "cpu" else [g for group in plan.groups for g in group.apart()]
+    views = together(stored, plan, groups, seed=seed, step=step, clean=clean)
     return [views[position] for position in range(len(plan.specs))]
 
 
@@ -70,20 +59,48 @@ def render_one(stored: Stored, recipe: ViewRecipe, seed: int = 0, step: int | Te
     return render(stored, ViewPlan((ViewSpec("view", recipe),)), seed=seed, step=step)[0]
 
 
+def together(
+    stored: Stored | Crops, plan: ViewPlan, groups: Sequence[Group], *, seed: int, step: int | Tensor, clean: bool
+) -> dict[int, View]:
+    """The views by their position in the plan, each of the `groups` they stand in made in one pass; see `render`."""
+    views: dict[int, View] = {}
+    with torch.no_grad(), torch.autocast(stored.index.device.type, enabled=False):
+        images = None if isinstance(stored, Crops) else _images(stored, plan)
+        for group in groups:
+            places = Key(seed, step, stored.index, group.sources)
+            if isinstance(stored, Crops):
+                (pixels, valid), affine = _of_crops(stored, group)
+            else:
+                assert images is not None
+                (pixels, valid), affine = _of_images(stored, images, group, places)
+            if pixels.shape[1] == 3 and (group.recipe.saturation or group.recipe.grey_probability):
+                pixels = pixels.contiguous()  # colours are mixed plane by plane: on a CPU much slower across channels
+            changed = change(pixels, valid, group.recipe, Key(seed, step, stored.index, group.positions))
+            made = (changed, valid, affine, *([pixels] if clean else []))
+            parts = zip(*(each.chunk(len(group.positions)) for each in made), strict=True)
+            views.update(zip(group.positions, (View(*part) for part in parts), strict=True))
+    return views
+
+
 def _check(stored: Stored | Crops, plan: ViewPlan) -> None:
-    crops = isinstance(stored, Crops)
-    d, wanted = 3 if crops else stored.content.shape[1], plan.specs[0].recipe.spatial_dims
-    if wanted != d:
+    d = 3 if isinstance(stored, Crops) else stored.content.shape[1]
+    if plan.specs[0].recipe.spatial_dims != d:
+        wanted = plan.specs[0].recipe.spatial_dims
         raise SettingsError(f"the views are {wanted}D but the stored scans {d}D", where="views.spatial_dims")
-    if crops and len(stored.windows) != len(plan.specs):
+    if isinstance(stored, Crops) and len(stored.windows) != len(plan.specs):
         what = f"{len(stored.windows)} windows were cut, but the plan has {len(plan.specs)} views"
         raise SettingsError(what, where="views", do="Cut and render with the same plan.")
 
 
-def _images(stored: Stored, plan: ViewPlan) -> Tensor:
-    """(B, C, *A) uint8, or level 0 alone (B, C, *S) where no view needs more."""
-    needed = any(_needs_levels(group, stored.size) for group in plan.groups)
-    return stored.pixels if needed else stored.level0()
+def _images(stored: Stored, plan: ViewPlan) -> tuple[Tensor, Tensor | None]:
+    """(B, C, *A) uint8, or level 0 alone (B, C, *S) where no view needs more; and as floats if any needs the whole."""
+    images = stored.pixels if any(_needs_levels(group, stored.size) for group in plan.groups) else stored.level0()
+    cut = [_is_cut(group, stored.size) for group in plan.groups]
+    return images.contiguous() if any(cut) else images, None if all(cut) else images.float()
+
+
+def _is_cut(group: Group, stored: int) -> bool:
+    return reach(group.geometry, stored) <= WORTH_CUTTING * stored and not _needs_levels(group, stored)
 
 
 def _needs_levels(group: Group, stored: int) -> bool:
@@ -91,24 +108,22 @@ def _needs_levels(group: Group, stored: int) -> bool:
     return group.geometry.rotation > 0 and extent(group.geometry, stored) / group.recipe.size >= 2 * COARSEST
 
 
-def _of_images(stored: Stored, images: Tensor, group: Group, key: Key) -> tuple[Seen, Tensor]:
+def _of_images(stored: Stored, images: tuple[Tensor, Tensor | None], group: Group, key: Key) -> tuple[Seen, Tensor]:
     """What a group sees, view by view, and affines (V*B, d, d+1)."""
     count, d, size = len(group.positions), stored.content.shape[1], stored.size
-    content, place = stored.content.repeat(count, 1, 1), whole(d, size, images.device)
+    content, place = stored.content.repeat(count, 1, 1), whole(d, size, stored.index.device)
     affine = draw_affine(group.geometry, content, place.lengths, key)
+    values, floats = images
     levels = stored.levels if _needs_levels(group, size) else 1
-    side, passes = reach(group.geometry, size), _passes(count, images.device)
-    cut = levels == 1 and side <= WORTH_CUTTING * size
-    if not cut:
-        images = (images if levels > 1 else images[..., :size]).float().repeat(count // passes, *[1] * (d + 1))
-    seen = []
-    for box, view in zip(content.chunk(passes), affine.chunk(passes), strict=True):
-        source = Levels(images, levels, place)
-        if cut:
-            corner = corner_of(view, place.lengths, side).clamp(0, size - side)
-            source = Levels(cut_out(images, corner, side).float(), 1, Place(corner, place.lengths))
-        seen.append(_resampled(source, box, view, group, size))
-    pixels, valid = _together(seen)
+    if _is_cut(group, size):
+        side = reach(group.geometry, size)
+        place = Place(corner_of(affine, place.lengths, side).clamp(0, size - side), place.lengths)
+        floats = cut_out(values[..., :size], place.corner, side).float()
+    else:
+        assert floats is not None
+        floats = floats if levels > 1 else floats[..., :size]
+        floats = floats if count == 1 else floats.repeat(count, *[1] * (d + 1))
+    pixels, valid = _resampled(Levels(floats, levels, place), content, affine, group, size)
     return (pixels / 255, valid), affine
 
 
@@ -116,9 +131,7 @@ def _of_crops(crops: Crops, group: Group) -> tuple[Seen, Tensor]:
     """What a group sees, view by view, and affines (V*B, d, d+1)."""
     windows = [crops.windows[position] for position in group.positions]
     affine = torch.cat([window.affine for window in windows])
-    if _passes(len(windows), crops.index.device) == 1:
-        windows = [_joined(windows)]
-    return _together([_seen(window, group) for window in windows]), affine
+    return _seen(_joined(windows), group), affine
 
 
 def _seen(window: Window, group: Group) -> Seen:
@@ -146,16 +159,6 @@ def _resampled(levels: Levels, content: Tensor, affine: Tensor, group: Group, st
     return resample(levels, content, affine, size, reduced=reduced)
 
 
-def _passes(count: int, device: torch.device) -> int:
-    """In how many passes `count` views are resampled: in one; on a CPU, whose cache that would overrun, each alone."""
-    return count if device.type == "cpu" else 1
-
-
 def _joined(windows: Sequence[Window]) -> Window:
     fields = ("pixels", "corner", "lengths", "affine", "scale", "offset")
     return Window(*(torch.cat([getattr(window, name) for window in windows]) for name in fields))
-
-
-def _together(seen: Sequence[Seen]) -> Seen:
-    pixels, valid = zip(*seen, strict=True)
-    return (pixels[0], valid[0]) if len(seen) == 1 else (torch.cat(pixels), torch.cat(valid))

@@ -19,7 +19,7 @@ def draw_affine(recipe: ViewRecipe, content: Tensor, lengths: Tensor, key: Key) 
         content: (B, d, 2) edges of the content box in the scan, normalised.
         lengths: (B or 1, d) stored pixels of the scan along each axis.
     """
-    if getattr(recipe, "pitch", None) is None:
+    if recipe.pitch is None:
         half, centre = _by_share(recipe, content, key)
         linear = torch.diag_embed(half * _signs(recipe, key))
         if recipe.rotation:
@@ -36,7 +36,7 @@ def draw_affine(recipe: ViewRecipe, content: Tensor, lengths: Tensor, key: Key) 
 
 def lies_on_pixels(recipe: ViewRecipe) -> bool:
     """Whether every pixel of a view is a stored pixel, or none."""
-    return getattr(recipe, "pitch", None) == (1.0, 1.0) and recipe.aspect == (1.0, 1.0) and not recipe.rotation
+    return recipe.pitch == (1.0, 1.0) and recipe.aspect == (1.0, 1.0) and not recipe.rotation
 
 
 def extent(recipe: ViewRecipe, stored: int) -> float:
@@ -48,8 +48,8 @@ def extent(recipe: ViewRecipe, stored: int) -> float:
     low, high = recipe.aspect
     d = recipe.spatial_dims
     stretch = max(high, 1 / low) ** ((2 * d - 3) / d)
-    if getattr(recipe, "pitch", None) is not None:
-        return float(recipe.size * getattr(recipe, "pitch", None)[1] * stretch)
+    if recipe.pitch is not None:
+        return float(recipe.size * recipe.pitch[1] * stretch)
     return min(1.0, float(stretch * recipe.scale[1] ** (1 / d))) * stored
 
 
@@ -93,9 +93,10 @@ def _by_share(recipe: ViewRecipe, content: Tensor, key: Key) -> tuple[Tensor, Te
 
 def _by_pitch(recipe: ViewRecipe, content: Tensor, lengths: Tensor, key: Key) -> tuple[Tensor, Tensor]:
     """(B, d) half sides and centres in stored pixels: anywhere in the content, centred where that is shorter."""
-    assert getattr(recipe, "pitch", None) is not None
+    assert recipe.pitch is not None
     low, high = ((content + 1) / 2 * lengths.unsqueeze(-1)).unbind(-1)
-    pitch = between(key, "pitch", *(math.log(value) for value in getattr(recipe, "pitch", None))).unsqueeze(1)
+    finest, coarsest = (math.log(value) for value in recipe.pitch)
+    pitch = between(key, "pitch", finest, coarsest).unsqueeze(1)
     side = recipe.size * (pitch + _stretch(recipe, key)).exp().expand_as(low)
     shift = _shift(recipe, key)
     if not lies_on_pixels(recipe):

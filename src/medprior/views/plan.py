@@ -40,6 +40,11 @@ class Group:
     positions: tuple[int, ...]
     sources: tuple[int, ...]
 
+    def apart(self) -> tuple[Group, ...]:
+        """Each of its views as a group of its own."""
+        alone = zip(self.positions, self.sources, strict=True)
+        return tuple(Group(self.recipe, self.geometry, (position,), (source,)) for position, source in alone)
+
 
 @dataclass(frozen=True)
 class ViewPlan:

@@ -1,0 +1,130 @@
+"""Views that are alike, made in one pass: what each would be alone, in one graph, with nothing read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from medprior.views.crops import cut
+from medprior.views.engine import render, together
+from medprior.views.plan import Group, ViewPlan, ViewSpec, independent
+from medprior.views.recipe import ViewRecipe, base_recipe
+
+ROWS = np.arange(3)
+
+
+def multicrop(base: ViewRecipe) -> ViewPlan:
+    """2 global and 3 local views, one that is turned, and its twins at another size."""
+    whole = replace(base.contrastive(), scale=(0.4, 1.0), noise_probability=0.5, noise=(0.0, 0.1))
+    part = replace(whole, size=base.size // 2, scale=(0.05, 0.2))
+    turned = ViewSpec("turned", replace(whole, rotation=15.0))
+    twins = [ViewSpec(f"twin{i}", part, geometry_of="turned") for i in range(2)]
+    return ViewPlan((*independent(whole, 2).specs, turned, *independent(part, 3, "part").specs, *twins))
+
+
+@pytest.fixture
+def scans(store, smooth, volumes):
+    """Stored images, or crops of volumes, and their plan."""
+
+    def make(kind: str):
+        if kind == "crops":
+            plan = multicrop(replace(base_recipe("SM", 12, 3), pitch=(0.7, 1.1)))
+            return cut(volumes(), ROWS, plan, seed=2, step=5), plan
+        d = 3 if kind == "cubes" else 2
+        images = smooth(3, 3 if kind == "colour" else 1, 32, d)
+        content = np.tile([[0, 32], [5, 29], [0, 32]][:d], (3, 1, 1))
+        return store(images, content=content), multicrop(base_recipe("SM", 16, d))
+
+    return make
+
+
+KINDS = ("grey", "colour", "cubes", "crops")
+
+
+def test_alike_views_stand_together():
+    plan = multicrop(base_recipe("SM", 16))
+    assert [group.positions for group in plan.groups] == [(0, 1), (2,), (3, 4, 5), (6, 7)]
+    assert [group.sources for group in plan.groups] == [(0, 1), (2,), (3, 4, 5), (2, 2)]
+    assert [group.positions for group in plan.groups[2].apart()] == [(3,), (4,), (5,)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_together_equals_alone(kind, scans):
+    stored, plan = scans(kind)
+    alone = [group for joined in plan.groups for group in joined.apart()]
+    joined, single = (together(stored, plan, groups, seed=2, step=5, clean=True) for groups in (plan.groups, alone))
+    assert sorted(joined) == sorted(single) == list(range(8))
+    for position, view in joined.items():
+        for name in ("pixels", "valid", "affine", "clean"):
+            torch.testing.assert_close(getattr(view, name), getattr(single[position], name), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_window_shows_what_the_whole_image_would(d, store, smooth, monkeypatch):
+    """Local crops are cut from the image first; turned ones too."""
+    import medprior.views.engine as engine
+
+    scans = store(smooth(3, 2, 32, d), content=np.tile([[0, 32], [5, 29], [0, 32]][:d], (3, 1, 1)))
+    local = replace(base_recipe("SM", 12, d).restorative(), scale=(0.02, 0.1))
+    plan = ViewPlan((ViewSpec("upright", local), ViewSpec("turned", replace(local, rotation=10.0))))
+    cut_views = render(scans, plan, seed=0, step=0)
+    monkeypatch.setattr(engine, "WORTH_CUTTING", 0.0)
+    for a, b in zip(cut_views, render(scans, plan, seed=0, step=0), strict=True):
+        assert torch.equal(a.valid, b.valid)
+        torch.testing.assert_close(a.pixels, b.pixels, atol=3e-6, rtol=0)
+
+
+class NothingReadBack(TorchDispatchMode):
+    """Fails on what waits for the device."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "item", "masked_select", "equal", "is_nonzero", "unique")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in self.WAITING, f"aten.{name} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_read_back(kind, scans):
+    stored, plan = scans(kind)
+    with NothingReadBack():
+        with pytest.raises(AssertionError, match="waits"):
+            stored.index.sum().item()
+        views = render(stored, plan, seed=2, step=5, clean=True)
+        together(stored, plan, plan.groups, seed=2, step=5, clean=False)
+    assert len(views) == 8
+
+
+@pytest.mark.parametrize("kind", ["grey", "crops"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_multi_crop_compiles_to_one_graph(joined, kind, scans):
+    stored, plan = scans(kind)
+    groups: list[Group] = [group for alike in plan.groups for group in ([alike] if joined else alike.apart())]
+
+    def pixels(step: torch.Tensor) -> list[torch.Tensor]:
+        return [view.pixels for view in together(stored, plan, groups, seed=2, step=step, clean=False).values()]
+
+    compiled = torch.compile(pixels, fullgraph=True, backend="eager")
+    for step in (torch.tensor(5), torch.tensor(6)):
+        for a, b in zip(compiled(step), pixels(step), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["colour", "cubes", "crops"])
+def test_channels_are_last_where_that_is_free(kind, scans, store, smooth, volumes):
+    """Upright views without colour changes; with one channel both orders are the same."""
+    if kind == "crops":
+        plan = independent(ViewRecipe(8, 3, pitch=(1.5, 2.0)), 2)
+        stored = cut(volumes(2), ROWS, plan, seed=0, step=0)
+    else:
+        d = 3 if kind == "cubes" else 2
+        plan = independent(base_recipe("SM", 8, d).restorative(), 2)
+        stored = store(smooth(2, 3, 32, d))
+    form = torch.channels_last if kind == "colour" else torch.channels_last_3d
+    for view in render(stored, plan, seed=0, step=0):
+        assert view.pixels.is_contiguous(memory_format=form) and not view.pixels.is_contiguous()

@@ -32,6 +32,7 @@ from medprior.data.phantom import make_cohort
 from medprior.data.store.pixels import PixelStore, ResidentStore
 from medprior.methods.factory import create_method
 from medprior.methods.method import Batch, Clock, DataFacts, Method
+from medprior.training.device import precision
 from medprior.training.sampler import Sampler
 from medprior.views.engine import render
 from medprior.views.recipe import base_recipe
@@ -114,7 +115,7 @@ def train(setting: Setting, name: str, way: str, seed: int) -> tuple[list[float]
         stored = setting.store.batch(torch.from_numpy(sampler.batch(step)))
         views = render(stored, plan, seed=seed, step=step)
         batch = Batch(index=stored.index, seed=seed, clock=Clock(step, setting.steps, sampler.epoch(step)))
-        with torch.autocast(setting.device.type, torch.bfloat16, enabled=way == "bf16"):
+        with precision(setting.device, "bf16" if way == "bf16" else "fp32"):
             loss = method(views, batch)["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

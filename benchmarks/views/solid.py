@@ -55,7 +55,7 @@ def kornia_cutter(share: Range, aspect: Range) -> Cut:
     def cut(images: Tensor) -> Tensor:
         count, stored = len(images), images.shape[-1]
         drawn = torch.empty(count, 1).uniform_(low, high)
-        room = (1 - drawn) * stored / 2
+        room = (1 / drawn - 1) * SIZE / 2
         shift = torch.empty(count, 3).uniform_(-1, 1) * room
         centre = torch.full((count, 3), (stored - 1) / 2)
         angles = torch.empty(count, 3).uniform_(-DEGREES, DEGREES)

@@ -31,7 +31,6 @@ from medprior.training.compiling import Wanted, compiled
 from medprior.training.loop import PretrainPlan, Trainer, pretrain
 from medprior.training.optim import OptimizerPlan
 from medprior.training.run import Run
-from medprior.views.plan import independent
 from medprior.views.recipe import base_recipe
 
 SMALL = {"simclr": {}, "mae": {"decoder_width": 48, "decoder_depth": 1, "decoder_heads": 3}}
@@ -249,10 +248,8 @@ def volume_trainer(volumes: ResidentVolumes) -> Trainer:
     encoder = create_encoder("vit_tiny_patch8", 1, 3, size, mean=statistics[0], std=statistics[1], seed=0)
     facts = DataFacts(8, 1, 3, size, *statistics)
     built = create_method("mae", encoder, overrides=SMALL["mae"], facts=facts, seed=0)
-    base = base_recipe("CT", size, 3)
-    trainer = Trainer(built, volumes, np.arange(8), PretrainPlan(6, 4, OptimizerPlan(lr=1e-3), 5, 0), base)
-    trainer.views = independent(replace(base.restorative(), pitch=(1.0, 1.5)), count=1)
-    return trainer
+    base = replace(base_recipe("CT", size, 3), pitch=(1.0, 1.5))
+    return Trainer(built, volumes, np.arange(8), PretrainPlan(6, 4, OptimizerPlan(lr=1e-3), 5, 0), base)
 
 
 def test_crops_of_volumes_train_and_resume_bit_for_bit(volumes: ResidentVolumes, tmp_path: Path) -> None:

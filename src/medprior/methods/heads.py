@@ -8,17 +8,34 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from medprior.backbones.encoder import Encoder
 from medprior.backbones.vit import sincos_positions
 
 
-def mlp(inputs: int, *widths: int, norm: bool = True) -> nn.Sequential:
-    """Linear layers (B, inputs) to (B, widths[-1]) with ReLU between them, after batch norm if `norm`."""
+def mlp(inputs: int, *widths: int, norm: bool = True, bias: bool = True) -> nn.Sequential:
+    """Linear layers (B, inputs) to (B, widths[-1]) with ReLU between them, after batch norm if `norm`.
+
+    `bias` is the last layer's: what is centred afterwards needs none.
+    """
     layers: list[nn.Module] = []
     for before, after in pairwise((inputs, *widths[:-1])):
         layers += [nn.Linear(before, after, bias=not norm)]
         layers += [nn.BatchNorm1d(after)] if norm else []
         layers += [nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-2], widths[-1]))
+    return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-2], widths[-1], bias=bias))
+
+
+class Branch(nn.Module):
+    """An encoder with a projector on its pooled output, pixels (B, C, *S) to (B, D): what a teacher is a copy of."""
+
+    def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Project the pooled output of the encoder."""
+        projected: Tensor = self.projector(self.encoder.pool(self.encoder(pixels)))
+        return projected
 
 
 class TokenDecoder(nn.Module):

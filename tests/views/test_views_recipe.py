@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from medprior.errors import SettingsError
+from medprior.views.acquisition import DepthGain, Window
+from medprior.views.modalities import families
 from medprior.views.plan import ViewPlan, ViewSpec, independent
 from medprior.views.recipe import ViewRecipe, base_recipe
 
@@ -28,8 +31,48 @@ def test_plain_and_restorative_leave_intensities_alone():
     base = base_recipe("SM", 32)
     for recipe in (base.plain(), base.contrastive().plain(), base.restorative()):
         assert recipe.intensity_probability == recipe.blur_probability == recipe.noise_probability == 0
-        assert recipe.grey_probability == 0
-    assert base.contrastive().plain() == ViewRecipe(size=32)
+        assert recipe.grey_probability == 0 and recipe.acquisition == ()
+    assert base.contrastive().plain() == ViewRecipe(size=32, modality="SM")
+
+
+def test_crops_keep_their_pitch_and_the_whole_scan_has_none():
+    base = replace(base_recipe("CT", 32, 3), pitch=(1.0, 2.0))
+    assert base.contrastive().pitch == base.restorative().pitch == (1.0, 2.0)
+    assert base.plain().pitch is base.adaptation().pitch is None
+
+
+@pytest.mark.parametrize("code", [code for family in families().values() for code in family.codes])
+def test_every_known_modality_gives_recipes(code):
+    base = base_recipe(code.lower(), 32)
+    for recipe in (base.contrastive(), base.adaptation()):
+        assert recipe.acquisition == () if code in ("XC", "ES") else len(recipe.acquisition) > 0
+        assert ViewRecipe.from_dict(recipe.to_dict()) == recipe
+        assert ViewRecipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+
+
+def test_no_modality_belongs_to_two_families():
+    codes = [code for family in families().values() for code in family.codes]
+    assert len(set(codes)) == len(codes)
+
+
+def test_adaptation_is_milder_than_contrast():
+    for family in families().values():
+        strong, mild = (family.settings(use, 2000.0)["acquisition"] for use in ("contrastive", "adaptation"))
+        for much, little in zip(strong, mild, strict=True):
+            assert type(much) is type(little) and much.probability >= little.probability
+
+
+def test_unknown_modalities_keep_the_published_jitter():
+    for modality in (None, "", "PT", "XC"):
+        recipe = base_recipe(modality, 32).contrastive()
+        assert (recipe.brightness, recipe.contrast, recipe.gamma, recipe.saturation) == (0.4, 0.4, 0.2, 0.4)
+        assert recipe.acquisition == ()
+
+
+def test_a_window_is_in_the_units_of_the_store():
+    (window,) = base_recipe("CT", 32, units=400.0).contrastive().acquisition
+    assert isinstance(window, Window) and window.units == 400.0
+    assert base_recipe("CT", 32).contrastive().plain().units == 2000.0
 
 
 def test_data_round_trip_and_lists_from_yaml():
@@ -44,6 +87,10 @@ def test_data_round_trip_and_lists_from_yaml():
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(SettingsError, match="brightness"):
         ViewRecipe.from_dict({"size": 32, "brigthness": 0.1})
+    with pytest.raises(SettingsError, match='Nearest: "speckle"'):
+        ViewRecipe.from_dict({"size": 32, "acquisition": [{"change": "spekle"}]})
+    with pytest.raises(SettingsError, match='Nearest: "level"'):
+        ViewRecipe.from_dict({"size": 32, "acquisition": [{"change": "window", "levle": [0, 1]}]})
 
 
 @pytest.mark.parametrize(
@@ -70,6 +117,8 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         ("gamma", -1),
         ("blur", (0.0, 0.5)),
         ("noise", (0.2, 0.1)),
+        ("units", 0.0),
+        ("acquisition", (DepthGain(1.0, (0.0, 1.0)), DepthGain(1.0, (0.0, 2.0)))),
     ],
 )
 def test_wrong_values_are_refused_with_what_is_allowed(name, value):

@@ -1,4 +1,6 @@
-"""Changes of intensity, drawn per sample: brightness, contrast, gamma, colour, blur and noise, in this order."""
+"""Changes of intensity, drawn per sample: first those of the acquisition, then brightness, contrast, gamma, colour,
+blur and noise, in this order.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ import math
 import torch
 from torch import Tensor
 
-from medprior.views.average import contract
+from medprior.views.acquisition import broad
 from medprior.views.draws import Key, between, happens, normal
 from medprior.views.recipe import ViewRecipe
+from medprior.views.smooth import smooth
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -17,6 +20,9 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def change(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     """Pixels (B, C, *S) in [0, 1] after the recipe's intensity changes; 0 stays where valid (B, 1, *S) is false."""
     changed = pixels
+    for acquired in recipe.acquisition:
+        # Padding stays black throughout: what follows takes its means over the view.
+        changed = acquired.apply(changed, valid, key) * valid
     if recipe.intensity_probability:
         changed = _jitter(changed, valid, recipe, key)
     if pixels.shape[1] == 3:
@@ -36,12 +42,12 @@ def _jitter(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tens
         count = valid.sum(dim=dims).clamp(min=1) * pixels.shape[1]
         mean = brightness * pixels.sum(dim=dims) / count
         shift = mean * (1 - contrast)
-        pixels = torch.addcmul(_broad(shift, pixels), pixels, _broad(brightness * contrast, pixels)).clamp_(0, 1)
+        pixels = torch.addcmul(broad(shift, pixels), pixels, broad(brightness * contrast, pixels)).clamp_(0, 1)
     if recipe.gamma:
         most = math.log1p(recipe.gamma)
         exponent = torch.where(_gate(recipe, key), between(key, "gamma", -most, most), 0.0).exp()
         # A power by way of the logarithm: thrice as fast as pow, and 0 -> -inf -> 0 as it should.
-        pixels = pixels.log2().mul_(_broad(exponent, pixels)).exp2_()
+        pixels = pixels.log2().mul_(broad(exponent, pixels)).exp2_()
     return pixels
 
 
@@ -52,25 +58,24 @@ def _colour(pixels: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     grey = (pixels * weights).sum(dim=1, keepdim=True)
     keep = _factor(recipe.saturation, "saturation", recipe, key)
     keep = torch.where(happens(key, "grey", recipe.grey_probability), 0.0, keep)
-    return torch.lerp(grey, pixels, _broad(keep, pixels)).clamp(0, 1)
+    return torch.lerp(grey, pixels, broad(keep, pixels)).clamp(0, 1)
 
 
 def _blur(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     """Gaussian of each sample's own width over the valid pixels alone: neither padding nor border lends darkness."""
     width = between(key, "blur width", *recipe.blur) * recipe.size
     width = torch.where(happens(key, "blur", recipe.blur_probability), width, 0.0).clamp(min=1e-3)
-    place = torch.arange(recipe.size, device=pixels.device)
-    apart = place - place.unsqueeze(1)
-    kernel = torch.softmax(-0.5 * (apart / width.view(-1, 1, 1)) ** 2, dim=-1)
-    both = contract(torch.cat([pixels * valid, valid.float()], dim=1), [kernel] * (pixels.dim() - 2))
-    return both[:, :-1] / both[:, -1:].clamp(min=1e-6)
+    d = pixels.dim() - 2
+    both = torch.cat([pixels * valid, valid.float()], dim=1)
+    both = smooth(both, [width] * d, [recipe.blur[1] * recipe.size] * d)
+    return (both[:, :-1] / both[:, -1:].clamp(min=1e-6)).clamp(max=1)
 
 
 def _noise(pixels: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     strength = between(key, "noise strength", *recipe.noise)
     strength = torch.where(happens(key, "noise", recipe.noise_probability), strength, 0.0)
     field = normal(key, "noise field", tuple(pixels.shape[1:]))
-    return (pixels + _broad(strength, pixels) * field).clamp(0, 1)
+    return (pixels + broad(strength, pixels) * field).clamp(0, 1)
 
 
 def _gate(recipe: ViewRecipe, key: Key) -> Tensor:
@@ -80,8 +85,3 @@ def _gate(recipe: ViewRecipe, key: Key) -> Tensor:
 
 def _factor(strength: float, name: str, recipe: ViewRecipe, key: Key) -> Tensor:
     return torch.where(_gate(recipe, key), between(key, name, 1 - strength, 1 + strength), 1.0)
-
-
-def _broad(values: Tensor, pixels: Tensor) -> Tensor:
-    """(B,) as (B, 1, 1, …), to meet pixels."""
-    return values.view(-1, *[1] * (pixels.dim() - 1))

@@ -1,0 +1,56 @@
+"""Gaussian filters of each sample's own width, exact to float32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from medprior.views.average import contract
+
+REACH = 5
+"""Standard deviations after which a Gaussian ends: what lies beyond weighs less than one part in a million."""
+
+
+def smooth(images: Tensor, widths: Sequence[Tensor], widest: Sequence[float]) -> Tensor:
+    """Images (B, C, *S) filtered with exp(-x² / 2 width²), which does not sum to 1; black beyond the border.
+
+    Args:
+        widths: (B,) standard deviations in pixels, above 0, for each axis.
+        widest: the greatest that each may be, known before anything is drawn.
+    """
+    size, d = images.shape[-1], len(widths)
+    radii = [math.ceil(REACH * most) for most in widest]
+    # Of images a band is left of each matrix; of volumes the copies of the bands would cost more than they save.
+    if d == 3 or any(2 * (_tile(radius) + 2 * radius) > size for radius in radii):
+        return contract(images, [gaussian(_apart(size, size, images), width) for width in widths])
+    for axis, (width, radius) in enumerate(zip(widths, radii, strict=True)):
+        images = _banded(images.movedim(axis + 2, -1), width, radius).movedim(-1, axis + 2)
+    return images
+
+
+def gaussian(apart: Tensor, width: Tensor) -> Tensor:
+    """(B, m, n) weights at distances (m, n), for widths (B,)."""
+    return torch.exp(-0.5 * (apart / width.view(-1, 1, 1)) ** 2)
+
+
+def _banded(images: Tensor, width: Tensor, radius: int) -> Tensor:
+    """Images (B, ..., n) filtered along their last axis, in tiles that share one matrix for each sample."""
+    tile, (batch, *_, n) = _tile(radius), images.shape
+    kernel = gaussian(_apart(tile + 2 * radius, tile, images) - radius, width)
+    rows = pad(images.reshape(batch, -1, n), (radius, radius + -n % tile))
+    tiles = rows.unfold(-1, tile + 2 * radius, tile).reshape(batch, -1, tile + 2 * radius)
+    return torch.bmm(tiles, kernel).view(batch, rows.shape[1], -1)[..., :n].reshape(images.shape)
+
+
+def _tile(radius: int) -> int:
+    """Pixels that are filtered at once: enough of them that what their neighbours lend is not the most of the work."""
+    return max(16, 3 * radius)
+
+
+def _apart(m: int, n: int, like: Tensor) -> Tensor:
+    """(m, n) differences of positions."""
+    return torch.arange(m, device=like.device).unsqueeze(1) - torch.arange(n, device=like.device)

@@ -87,29 +87,30 @@ def _walk(folder: Path, root: Path, found: Found) -> None:
     if folder != root and not _OWN.isdisjoint(entry.name for entry in entries):
         found.own_folders += 1
         return
+    inside = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_symlink():
-            _follow(Path(entry.path), root, found)
+            _follow(entry, inside, root, found)
         elif entry.is_dir():
             _walk(Path(entry.path), root, found)
         elif entry.is_file():
-            _sort_in(Path(entry.path), root, entry.stat(), found)
+            _sort_in(entry, inside, entry.stat(), found)
         else:
             found.pipes += 1
 
 
-def _follow(link: Path, root: Path, found: Found) -> None:
+def _follow(link: os.DirEntry[str], inside: str, root: Path, found: Found) -> None:
     try:
-        target = link.resolve(strict=True)
+        target = Path(link.path).resolve(strict=True)
     except (OSError, RuntimeError):  # up to Python 3.12 a circle of links is a RuntimeError
         found.links_lost += 1
         return
     if not target.is_relative_to(root):
         found.links_out += 1
     elif target.is_file() and _unmet(target, root):
-        _sort_in(link, root, target.stat(), found)
+        _sort_in(link, inside, target.stat(), found)
     elif target.is_file() or target.is_dir():
         found.links_again += 1
     else:
@@ -122,18 +123,23 @@ def _unmet(file: Path, root: Path) -> bool:
     return hidden or (readers.format_of(file) or readers.format_inside(file)) is None
 
 
-def _sort_in(file: Path, root: Path, stat: os.stat_result, found: Found) -> None:
-    path = file.relative_to(root).as_posix()
-    suffix = file.suffix.lower()
-    family = readers.format_of(path) or (None if suffix in _SIDECARS else readers.format_inside(file))
-    if family is None and suffix in _SIDECARS:
-        found.sidecars.append(path)
-    elif family is None:
-        found.others[_shown(suffix) or "no ending"] += 1
-    elif not path.isprintable():
-        found.unnameable.append(_shown(path))
-    else:
+def _sort_in(file: os.DirEntry[str], inside: str, stat: os.stat_result, found: Found) -> None:
+    """Sort in a file of the folder `inside` ("" or a path that ends in a slash)."""
+    path = inside + file.name
+    family = readers.format_of(file.name)
+    if family is None:
+        suffix = Path(file.name).suffix.lower()
+        if suffix in _SIDECARS:
+            found.sidecars.append(path)
+            return
+        family = readers.format_inside(Path(file.path))
+        if family is None:
+            found.others[_shown(suffix) or "no ending"] += 1
+            return
+    if path.isprintable():
         found.files.append(File(path, stat.st_size, stat.st_mtime_ns, family))
+    else:
+        found.unnameable.append(_shown(path))
 
 
 def _shown(name: str) -> str:

@@ -349,7 +349,7 @@ def test_headers_alone_give_the_same_scans(tmp_path):
 def test_a_hundred_thousand_slices_take_seconds():
     def head(patient, n):
         frame = Frame((0.0, 0.0, 1.5 * n), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 1.0), "//", ("", "1"))
-        return Head(f"{patient}/{n}", "image", CTImageStorage, "CT", sop=f"{patient}.{n}", series=f"{patient}",
+        return Head(f"{patient}/{n}", "image", CTImageStorage, sop=f"{patient}.{n}", series=f"{patient}",
                     modality="CT", patient=str(patient), rows=8, columns=8, channels=1, dtype="int16",
                     frames=(frame,))  # fmt: skip
 

@@ -24,7 +24,7 @@ from medprior.data.privacy import PatientKeys
 from medprior.files import make_folder, replace_file
 from medprior.progress import Progress
 
-VERSION = b"6"
+VERSION = b"7"
 _VERSION_KEY = b"medprior.index"
 _SALT_KEY = b"medprior.salt"
 _BETWEEN_PARTS = 5.0

@@ -6,7 +6,6 @@ run. Rows are plain values, ready for the cache; `medprior.data.indexing.cache` 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -141,7 +140,7 @@ def _dicom_rows(path: str, root: Path, keys: PatientKeys) -> list[Row]:
     found = dicom.examine(path, root)
     if found.note is not None:
         return [{"kind": found.note.kind, "reason": found.note.reason}]
-    head = dataclasses.replace(found.head, patient=keys(found.head.patient), study=keys(found.head.study))
-    header = {"header": json.dumps(head.to_json())}
+    private = {"patient": keys(found.head.patient), "study": keys(found.head.study)}
+    header = {"header": json.dumps(found.head.to_json() | private)}
     frames: list[Row] = [{"frame": i, **facts_row(facts)} for i, facts in enumerate(found.facts)]
     return [frames[0] | header, *frames[1:]] if frames else [header]

@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from medprior.data.readers.dicom import tags
@@ -31,6 +31,8 @@ SHORT_NAMES = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM 
 """VRs whose length takes two bytes."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
+_ABSENT = (b"", b"")
+_REMEMBERED = 512  # values of 64 kB at most, which the slices of a series have in common
 _BINARY = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 
 
@@ -69,8 +71,7 @@ class Elements:
 
     def text(self, tag: int) -> str:
         """The value as text, "" where absent."""
-        value = self.values.get(tag)
-        return _text(value[0]) if value else ""
+        return _text(self.values.get(tag, _ABSENT)[0])
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """The values as texts, () where absent or empty."""
@@ -79,23 +80,14 @@ class Elements:
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """The values as finite numbers; () where absent, empty or no numbers."""
-        value = self.values.get(tag)
-        if not value or not value[0]:
-            return ()
-        form = _BINARY.get(value[1]) or (tags.NUMBERS.get(tag) if value[1] in (b"", b"UN", b"OW") else None)
-        try:
-            if form:
-                size = struct.calcsize(form)
-                count = len(value[0]) // size
-                return struct.unpack(f"{'<' if self.little else '>'}{count}{form}", value[0][: count * size])
-            found = tuple(float(part) for part in _text(value[0]).split("\\") if part.strip())
-        except (ValueError, struct.error):
-            return ()
-        return found if all(abs(number) < 1e300 for number in found) else ()
+        raw, vr = self.values.get(tag, _ABSENT)
+        form = _BINARY.get(vr) or (tags.NUMBERS.get(tag) if vr in (b"", b"UN", b"OW") else None)
+        return _numbers(raw, form, self.little) if raw else ()
 
     def number(self, tag: int) -> float | None:
         """The first value as a number, or None."""
-        return next(iter(self.numbers(tag)), None)
+        found = self.numbers(tag)
+        return found[0] if found else None
 
     def integer(self, tag: int, default: int) -> int:
         """The first value as an integer, or `default`."""
@@ -103,6 +95,20 @@ class Elements:
         return default if number is None else int(number)
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _numbers(raw: bytes, form: str | None, little: bool) -> tuple[float, ...]:
+    try:
+        if form:
+            size = struct.calcsize(form)
+            count = len(raw) // size
+            return struct.unpack(f"{'<' if little else '>'}{count}{form}", raw[: count * size])
+        found = tuple(float(part) for part in _text(raw).split("\\") if part.strip())
+    except (ValueError, struct.error):
+        return ()
+    return found if all(abs(number) < 1e300 for number in found) else ()
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def _text(value: bytes) -> str:
     try:
         return value.decode().strip("\0 \t\r\n")
@@ -189,11 +195,15 @@ def _walk(data: Any, pos: int, explicit: bool, little: bool) -> _Walked:
     values: dict[int, tuple[bytes, bytes]] = {}
     nested: set[int] = set()
     order, end = "<" if little else ">", len(data)
+    unpack, short = _SHORT[order].unpack_from, SHORT_NAMES if explicit else ()
     while pos + 8 <= end:
-        tag, vr, at, length = _header(data, pos, explicit, order)
-        if tag in tags.PIXELS:
-            return values, frozenset(nested), (tag, vr, at, length)
-        if tag in tags.NESTED:
+        group, element, vr, length = unpack(data, pos)
+        tag, at = group << 16 | element, pos + 8
+        if vr not in short:
+            tag, vr, at, length = _header(data, pos, explicit, order)
+        if tag in tags.LANDMARKS:
+            if tag in tags.PIXELS:
+                return values, frozenset(nested), (tag, vr, at, length)
             nested.add(tag)
         if length == UNDEFINED:
             pos = _past(data, at, explicit and vr != b"UN", order, 0)

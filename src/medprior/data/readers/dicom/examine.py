@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +81,13 @@ def examine(path: str, root: Path) -> Examined:
     """
     with refusing(path, root):
         file = opened(root / path)
-        head = file.head(path)
-        if head.kind == "none":
-            return Examined(head, note=file.note(path))
+        if file.layout is None:
+            return Examined(file.head(path), note=file.note(path))
         facts, types = [], []
         for values in file.frames():
             facts.append(facts_of(values))
             types.append(values.dtype)
-        each = tuple(one.name for one in types) if len(set(types)) > 1 else ()
-        return Examined(replace(head, dtype=common(set(types)).name, dtypes=each), tuple(facts))
+        return Examined(file.head(path, types), tuple(facts))
 
 
 def skimmed(path: str, root: Path) -> Examined:
@@ -100,14 +98,7 @@ def skimmed(path: str, root: Path) -> Examined:
     """
     with refusing(path, root):
         file = opened(root / path)
-        head = file.head(path)
-        return Examined(head, note=file.note(path) if head.kind == "none" else None)
-
-
-def common(types: set[np.dtype[Any]]) -> np.dtype[Any]:
-    """The type that holds the values of all."""
-    found = np.result_type(*types)
-    return np.dtype(np.float32) if found.kind == "f" else found
+        return Examined(file.head(path), note=None if file.layout else file.note(path))
 
 
 @dataclass(frozen=True)
@@ -117,13 +108,13 @@ class File:
     elements: Elements
     layout: Layout | None
 
-    def head(self, path: str) -> Head:
-        """What the header says."""
-        return headers.head_of(path, self.elements, self.layout)
+    def head(self, path: str, types: Sequence[np.dtype[Any]] = ()) -> Head:
+        """What the header says; `types` are those of the frames, where they were decoded."""
+        return headers.head_of(path, self.elements, self.layout, types)
 
     def note(self, path: str) -> Note:
         """Why it holds no image."""
-        _, name = headers.class_of(self.elements)
+        name = headers.class_name(headers.class_of(self.elements))
         kind = name.removesuffix(" Storage") or "an object of a private kind"
         what = "it holds a dose, which is no image" if "Dose" in kind else "it holds no image"
         return Note(path, "no image", f"{what} ({kind})")
@@ -157,8 +148,8 @@ def opened(path: Path) -> File:
     content = _content(path)
     _require_no_picture(bytes(content[:132]))
     elements = scan(content)
-    uid, name = headers.class_of(elements)
-    if elements.pixels is None and not _should_have_image(elements, name):
+    uid = headers.class_of(elements)
+    if elements.pixels is None and not _should_have_image(elements, uid):
         if not uid and not elements.values:
             raise DataError("it is no DICOM file, or its header is damaged")
         return File(elements, None)
@@ -176,8 +167,8 @@ def _require_no_picture(head: bytes) -> None:
         raise DataError(f"it is a {name} image, no DICOM file: rename it to {ending}", do=f"Rename it to {ending}")
 
 
-def _should_have_image(elements: Elements, name: str) -> bool:
-    return "Image Storage" in name or tags.ROWS in elements.values
+def _should_have_image(elements: Elements, uid: str) -> bool:
+    return tags.ROWS in elements.values or "Image Storage" in headers.class_name(uid)
 
 
 def _content(path: Path) -> Any:

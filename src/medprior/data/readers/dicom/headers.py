@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from medprior.data.readers.dicom import functional, tags
 from medprior.data.readers.dicom.elements import Elements
@@ -30,7 +33,6 @@ class Head:
     Attributes:
         path: relative to the root.
         kind: "image", "segmentation" or "none".
-        name: of the SOP class.
         patient: what tells patients apart, in clear; "" where the header does not say.
         rows, columns, channels: of one frame.
         dtype: name of the type of the physical values, where the pixels were decoded, else of the stored ones.
@@ -45,7 +47,6 @@ class Head:
     path: str
     kind: str
     sop_class: str
-    name: str
     sop: str = ""
     series: str = ""
     study: str = ""
@@ -86,23 +87,27 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def class_of(elements: Elements) -> tuple[str, str]:
-    """UID and name of the SOP class."""
-    from pydicom._uid_dict import UID_dictionary
-
-    found = elements.text(tags.SOP_CLASS_UID) or elements.media_class
-    return found, UID_dictionary[found][0] if found in UID_dictionary else ""
+def class_of(elements: Elements) -> str:
+    """UID of the SOP class."""
+    return elements.text(tags.SOP_CLASS_UID) or elements.media_class
 
 
-def head_of(path: str, elements: Elements, layout: Layout | None) -> Head:
-    """The head of a file; `layout` is None where it holds no image."""
-    uid, name = class_of(elements)
+def class_name(uid: str) -> str:
+    """What a SOP class is called, "" where it is private or unknown."""
+    from pydicom._uid_dict import UID_dictionary  # loads all of pydicom, which files of plain slices need not
+
+    return UID_dictionary[uid][0] if uid in UID_dictionary else ""
+
+
+def head_of(path: str, elements: Elements, layout: Layout | None, types: Sequence[np.dtype[Any]] = ()) -> Head:
+    """The head of a file; `layout` is None where it holds no image, `types` are those of its frames as they were
+    decoded."""
+    uid = class_of(elements)
     kind = "none" if layout is None else "segmentation" if uid in SEGMENTATIONS else "image"
     return Head(
         path,
         kind,
         uid,
-        name,
         sop=elements.text(tags.SOP_INSTANCE_UID),
         series=elements.text(tags.SERIES_INSTANCE_UID),
         study=elements.text(tags.STUDY_INSTANCE_UID),
@@ -115,7 +120,8 @@ def head_of(path: str, elements: Elements, layout: Layout | None) -> Head:
         rows=layout.rows if layout else 0,
         columns=layout.columns if layout else 0,
         channels=channels_of(layout) if layout else 0,
-        dtype=layout.dtype.name if layout else "",
+        dtype=(common(set(types)) if types else layout.dtype).name if layout else "",
+        dtypes=tuple(one.name for one in types) if len(set(types)) > 1 else (),
         window=window_of(elements, layout) if layout else None,
         burnt=_burnt(elements, uid),
         frames=functional.frames_of(elements, layout.frames) if layout else (),
@@ -123,6 +129,12 @@ def head_of(path: str, elements: Elements, layout: Layout | None) -> Head:
         doubts=doubts_of(elements) if kind == "image" else (),
         units=other_units(elements) if kind == "image" else "",
     )
+
+
+def common(types: set[np.dtype[Any]]) -> np.dtype[Any]:
+    """The type that holds the values of all."""
+    found = np.result_type(*types)
+    return np.dtype(np.float32) if found.kind == "f" else found
 
 
 def channels_of(layout: Layout) -> int:

@@ -153,12 +153,17 @@ def _rescaled(values: NDArray[Any], rescale: Rescale) -> NDArray[Any]:
     lowest, highest = int(values.min()), int(values.max())
     ends = sorted((lowest * int(slope) + int(intercept), highest * int(slope) + int(intercept)))
     if _SMALL.min <= ends[0] and ends[1] <= _SMALL.max and abs(slope) <= _SMALL.max and abs(intercept) <= _SMALL.max:
-        wide = values.astype(np.int16) if highest <= _SMALL.max else values.astype(np.int32)
+        wide = _as_int16(values) if highest <= _SMALL.max else values.astype(np.int32)
         found = wide + np.int16(intercept) if slope == 1 else wide.astype(np.int32) * int(slope) + int(intercept)
         return found.astype(np.int16, copy=False)
     if max(map(abs, ends)) >= 1 << 31:
         return physical(values * slope + intercept)
     return (values.astype(np.int64) * int(slope) + int(intercept)).astype(np.int32)
+
+
+def _as_int16(values: NDArray[Any]) -> NDArray[np.int16]:
+    """Integers that fit, without a copy where the bits stay the same."""
+    return values.view(np.int16) if values.dtype == np.uint16 else values.astype(np.int16, copy=False)
 
 
 def _scaled_floats(values: NDArray[Any], rescale: Rescale) -> NDArray[Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.data.readers.dicom.examine import Examined, File, common, examine, opened, skimmed
+from medprior.data.readers.dicom.examine import Examined, File, examine, opened, skimmed
 from medprior.data.readers.dicom.functional import Frame
-from medprior.data.readers.dicom.headers import Head
+from medprior.data.readers.dicom.headers import Head, common
 from medprior.data.readers.dicom.layout import MOST_SAMPLES
 from medprior.data.readers.dicom.series import assemble
 from medprior.data.readers.dicom.space import space_of, turned

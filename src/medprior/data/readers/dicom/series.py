@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from medprior.data.facts import THUMB_3D, Facts, combine
-from medprior.data.readers.dicom.examine import Examined, common
+from medprior.data.readers.dicom.examine import Examined
 from medprior.data.readers.dicom.functional import Frame
 from medprior.data.readers.dicom.geometry import Turn
-from medprior.data.readers.dicom.headers import CAPTURES, PROJECTIONS, Head
+from medprior.data.readers.dicom.headers import CAPTURES, PROJECTIONS, Head, common
 from medprior.data.readers.dicom.space import space_of, turned
 from medprior.data.readers.dicom.stacking import Item, Stack, parted, stacks_of, untangled, without_copies
 from medprior.data.scan import Note, ScanInfo, Source

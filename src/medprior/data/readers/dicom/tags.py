@@ -110,6 +110,8 @@ NESTED = frozenset(
     )
 )
 """Sequences of a file's first level whose presence matters."""
+LANDMARKS = NESTED.union(PIXELS)
+"""Elements whose place or presence matters."""
 _DESCRIPTORS = [RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR + n for n in range(3)]
 NUMBERS = {
     **dict.fromkeys((SAMPLES_PER_PIXEL, PLANAR_CONFIGURATION, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED), "H"),

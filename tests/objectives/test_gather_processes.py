@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from medprior.objectives.agreement import negative_cosine
 from medprior.objectives.contrastive import nt_xent
 from medprior.objectives.gather import average, gather, rank, world_size
 from medprior.objectives.reconstruction import patch_loss
+from medprior.objectives.redundancy import barlow_twins, vicreg
 
 PROGRAM = """
 import sys, torch
@@ -59,7 +61,35 @@ def restore(model: nn.Module, parts: list[torch.Tensor]) -> torch.Tensor:
     return patch_loss(model(first).unsqueeze(1), second[:, :4].unsqueeze(1), valid.unsqueeze(1))
 
 
-LOSSES = {"contrast": contrast, "restore": restore}
+def agree(model: nn.Module, parts: list[torch.Tensor]) -> torch.Tensor:
+    return negative_cosine(model(parts[0]), model(parts[1]).detach())
+
+
+def decorrelate(model: nn.Module, parts: list[torch.Tensor]) -> torch.Tensor:
+    terms = barlow_twins(*model(torch.cat(parts[:2])).chunk(2))
+    return terms.invariance + 0.0051 * terms.redundancy
+
+
+def decorrelate_wide(model: nn.Module, parts: list[torch.Tensor]) -> torch.Tensor:
+    """More values than samples, as behind a real projector."""
+    z, other = (torch.cat([found**power for power in range(1, 7)], dim=1) for found in map(model, parts[:2]))
+    terms = barlow_twins(z, other)
+    return terms.invariance + 0.0051 * terms.redundancy
+
+
+def regularise(model: nn.Module, parts: list[torch.Tensor]) -> torch.Tensor:
+    terms = vicreg(*model(torch.cat(parts[:2])).chunk(2))
+    return 25 * terms.invariance + 25 * terms.variance + terms.covariance
+
+
+LOSSES = {
+    "contrast": contrast,
+    "restore": restore,
+    "agree": agree,
+    "decorrelate": decorrelate,
+    "decorrelate wide": decorrelate_wide,
+    "regularise": regularise,
+}
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from medprior.data.catalog import build_catalog
 from medprior.errors import RunError, SettingsError
 from medprior.methods.method import Batch, Clock, Method
-from medprior.training.benchmark import PARTS, BareStep, Measured, Speed, enough_memory, measure
-from medprior.training.benchtrainer import Asked, report, subject
+from medprior.training.benchmark import PARTS, Measured, Speed, enough_memory, measure, prepared
+from medprior.training.benchtrainer import Asked, flops_per_image, report, subject
 from medprior.training.flops import step_flops
 from medprior.training.generated import write_generated
 from medprior.views.view import View
 
 SIMCLR = Asked("simclr", "small", "test_resnet", size=32, spatial_dims=2, batch=4, steps=1, repeats=2)
 MAE = Asked("mae", "small", "test_vit", size=32, spatial_dims=2, batch=4, steps=1, repeats=1)
+VOLUMES = Asked("mae", "small", "test_vit", size=32, spatial_dims=3, batch=4, steps=1, repeats=1)
 CPU = torch.device("cpu")
 
 
@@ -68,17 +70,19 @@ def test_generated_scans_are_many_different_and_the_same_again(tmp_path: Path, d
         (tmp_path / name).mkdir()
         write_generated(tmp_path / name, 6, 16, dims)
     first, again = (np.load(tmp_path / name / "images.npy") for name in "ab")
-    assert first.shape == (6, *[16] * dims) and first.dtype == kind
+    assert first.shape == (6, *[16] * dims, 1) and first.dtype == kind
     assert np.array_equal(first, again)
     assert len({image.tobytes() for image in first}) == 6
     assert first.min() == 0 and first.max() == top
+    catalog = build_catalog(tmp_path / "a", workers=1)
+    assert [len(shape) for shape in catalog.table["shape"]] == [dims] * 6
 
 
-@pytest.mark.parametrize("asked", [SIMCLR, MAE])
+@pytest.mark.parametrize("asked", [SIMCLR, MAE, VOLUMES])
 def test_the_figures_follow_from_each_other(asked: Asked, tmp_path: Path):
-    with subject(asked, None, tmp_path, CPU) as found:
-        speed = measure(found.trainer, found.flops, steps=asked.steps, repeats=asked.repeats)
-        told = report(asked, found, speed, generated=True)
+    with subject(asked, None, tmp_path, CPU) as trainer:
+        speed = measure(trainer, flops_per_image(trainer), steps=asked.steps, repeats=asked.repeats)
+        told = report(asked, trainer, speed, generated=True)
     for part in PARTS:
         values = told[part]["values"]
         assert len(values) == asked.repeats and min(values) > 0
@@ -87,7 +91,9 @@ def test_the_figures_follow_from_each_other(asked: Asked, tmp_path: Path):
     rate, limit = told["end_to_end"]["median"], told["matmul"]["median"]
     assert told["utilisation"] == pytest.approx(told["flops_per_image"] * rate / limit)
     assert told["step_utilisation"] == pytest.approx(told["flops_per_image"] * told["step"]["median"] / limit)
-    assert told["scans"] == {"count": 512, "generated": True, "stored_size": 64}
+    counts, sides = {2: 512, 3: 16}, {2: 64, 3: 48}
+    dims = asked.spatial_dims
+    assert told["scans"] == {"count": counts[dims], "generated": True, "stored_size": sides[dims]}
     assert told["placement"]["kind"] in ("host", "disk") and told["placement"]["reason"]
     assert told["precision"] == "float32" and told["peak_memory_bytes"] > 1e7
     assert not list(tmp_path.iterdir())  # what was generated is gone
@@ -100,13 +106,15 @@ def test_the_share_of_the_step_is_of_pairs():
     assert speed.share_of_step == pytest.approx(0.9)
 
 
-def test_weights_move_in_the_bare_step(tmp_path: Path):
-    with subject(SIMCLR, None, tmp_path, CPU) as found:
-        bare, projector = BareStep(found.trainer), found.trainer.method.parts()["projector"]
-        before = [p.clone() for p in projector.parameters()]
-        bare()
-        moved = [not torch.equal(a, b) for a, b in zip(before, projector.parameters(), strict=True)]
-    assert all(moved)
+def test_what_is_measured_moves_no_step_of_the_trainer(tmp_path: Path):
+    with subject(MAE, None, tmp_path, CPU) as trainer:
+        made, before = prepared(trainer), [p.clone() for p in trainer.method.parts()["decoder"].parameters()]
+        flops_per_image(trainer)
+        assert trainer.step_number == 0 and all(p.grad is None for p in trainer.method.parameters())
+        assert made.scans.index.tolist() == trainer.sampler.batch(0).tolist()
+        trainer.learn(made.views, made.batch)
+        after = trainer.method.parts()["decoder"].parameters()
+        assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_too_few_scans_for_a_batch_are_refused(tmp_path: Path):

@@ -46,7 +46,7 @@ def bench(
     from medprior.files import write_json
     from medprior.study.pretraining import suitable_backbone
     from medprior.training.benchmark import measure
-    from medprior.training.benchtrainer import Asked, report, subject
+    from medprior.training.benchtrainer import Asked, flops_per_image, report, subject
     from medprior.training.device import computing, pick_device
 
     place = pick_device(device)
@@ -54,9 +54,10 @@ def bench(
     size, batch = size or SIZES[dims, on_gpu], batch or BATCHES[on_gpu]
     asked = Asked(method, preset, suitable_backbone(method, backbone, dims, on_gpu), size, dims, batch, steps, repeats)
     terminal = Terminal()
-    with computing(), subject(asked, scans, out, place, terminal) as found:
-        speed = measure(found.trainer, found.flops, steps=steps, repeats=repeats, progress=terminal)
-        told = report(asked, found, speed, generated=scans is None)
+    with computing(), subject(asked, scans, out, place, terminal) as trainer:
+        flops = flops_per_image(trainer)
+        speed = measure(trainer, flops, steps=steps, repeats=repeats, progress=terminal)
+        told = report(asked, trainer, speed, generated=scans is None)
     show(terminal.console, told)
     write_json(out / "bench.json", told)
     terminal.say(f"Figures  {out / 'bench.json'}")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from medprior.data.store.resident import Stored
 from medprior.errors import RunError
 from medprior.methods.method import Batch, Clock
 from medprior.progress import Progress, silent
-from medprior.training.device import precision
+from medprior.training.feed import Feed
 from medprior.training.flops import matmul_rate, peak_memory, synchronise
 from medprior.training.loop import Trainer
-from medprior.views.engine import render
+from medprior.views.view import View
+
+if TYPE_CHECKING:
+    from medprior.views.window import Crops
 
 WARM = 3
 """Steps before every measurement that are not timed: caches fill, queues drain, kernels are chosen and compiled."""
@@ -120,11 +124,15 @@ def _ways(trainer: Trainer, steps: int, waits: list[float]) -> dict[str, Callabl
         waits.append(100 * waited / seconds)
         return batch * steps / seconds
 
-    bare, views = BareStep(trainer), _views(trainer)
+    made = prepared(trainer)
+
+    def rate(work: Callable[[], object]) -> float:
+        return batch * steps / _timed(work, steps, trainer.device)[0]
+
     return {
         "end_to_end": whole,
-        "step": lambda: batch * steps / _timed(bare, steps, trainer.device)[0],
-        "views": lambda: batch * steps / _timed(views, steps, trainer.device)[0],
+        "step": lambda: rate(lambda: trainer.learn(made.views, made.batch)),
+        "views": lambda: rate(lambda: trainer.see(made.scans, made.batch.step)),
         "matmul": lambda: matmul_rate(trainer.device),
     }
 
@@ -143,36 +151,27 @@ def _timed(
     return time.perf_counter() - began, counter() - before
 
 
-class BareStep:
-    """The trainer's step on views made once: loss, gradients, update; nothing is fetched, drawn or scheduled."""
+@dataclass(frozen=True)
+class Prepared:
+    """One batch made once, to repeat parts of a step on: its scans, their views, and what else a method is given."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        stored = trainer.store.batch(torch.from_numpy(trainer.sampler.batch(0)))
-        self.views = render(stored, trainer.views, seed=trainer.plan.seed, step=0)
-        self.batch = Batch(index=stored.index, seed=trainer.plan.seed, clock=Clock(0, trainer.plan.steps))
-
-    def __call__(self) -> None:
-        trainer = self.trainer
-        with precision(trainer.device):
-            losses = trainer.method(self.views, self.batch)
-        trainer.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(losses["loss"])
-        if trainer.plan.optimizer.clip:
-            torch.nn.utils.clip_grad_norm_(trainer.method.parameters(), trainer.plan.optimizer.clip)
-        trainer.optimizer.step()
+    scans: Stored | Crops
+    views: Sequence[View]
+    batch: Batch
 
 
-def _views(trainer: Trainer) -> Callable[[], object]:
-    """Making the views of one batch, again and again, each time as for another step."""
-    stored = trainer.store.batch(torch.from_numpy(trainer.sampler.batch(0)))
-    step = torch.zeros((), dtype=torch.int64, device=trainer.device)
+def prepared(trainer: Trainer) -> Prepared:
+    """The first batch of a trainer, whose own steps are not moved by it."""
+    scans = first_scans(trainer, trainer.sampler.batch_size)
+    batch = Batch(index=scans.index, seed=trainer.plan.seed, clock=Clock(0, trainer.plan.steps))
+    return Prepared(scans, trainer.see(scans, batch.step)[0], batch)
 
-    def work() -> object:
-        step.add_(1)
-        return render(stored, trainer.views, seed=trainer.plan.seed, step=step)
 
-    return work
+def first_scans(trainer: Trainer, count: int) -> Stored | Crops:
+    """`count` of the scans that a trainer draws from, as it would fetch them."""
+    sampler, seed = replace(trainer.sampler, batch_size=count), trainer.plan.seed
+    with closing(Feed(trainer.store, sampler, trainer.views, seed, first=0, last=1, threads=1)) as feed:
+        return feed.take(0)
 
 
 @contextmanager

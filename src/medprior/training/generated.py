@@ -30,15 +30,16 @@ def texture(rng: np.random.Generator, side: int, spatial_dims: int) -> NDArray[n
 def write_generated(
     folder: Path, count: int, side: int, spatial_dims: int, *, seed: int = 0, progress: Progress = silent
 ) -> None:
-    """Write `count` images (uint8) or volumes (int16) as .npy files into `folder`: a few patterns, moved about."""
+    """Write `count` images (uint8) or volumes (int16) into `folder`, as one .npy: a few patterns, moved about."""
     rng = np.random.default_rng(seed)
     kind, top = (np.uint8, 255) if spatial_dims == 2 else (np.int16, 4000)
     patterns = [np.rint(texture(rng, side, spatial_dims) * top).astype(kind) for _ in range(PATTERNS)]
     axes = tuple(range(spatial_dims))
-    stack = np.lib.format.open_memmap(folder / "images.npy", "w+", kind, (count, *patterns[0].shape))
+    # The last axis, of one channel, tells a short stack of large images from a volume.
+    stack = np.lib.format.open_memmap(folder / "images.npy", "w+", kind, (count, *patterns[0].shape, 1))
     with progress.task("Making images" if spatial_dims == 2 else "Making volumes", count, "scans") as bar:
         for number in range(count):
             shift = tuple(rng.integers(0, side, spatial_dims).tolist())
-            stack[number] = np.roll(patterns[number % PATTERNS], shift, axes)
+            stack[number, ..., 0] = np.roll(patterns[number % PATTERNS], shift, axes)
             bar.advance()
     stack.flush()

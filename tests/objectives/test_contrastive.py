@@ -1,12 +1,30 @@
 import math
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightly.loss import NTXentLoss
 
-from medprior.objectives.contrastive import nt_xent
+from medprior.objectives.contrastive import info_nce, nt_xent, shuffled
+
+PROGRAM = """
+import sys, torch
+import torch.distributed as dist
+sys.path.insert(0, sys.argv[3])
+from test_contrastive import NETWORKS, scans
+from medprior.objectives.contrastive import shuffled
+
+me, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
+rows, draws = (part.chunk(2)[me] for part in scans())
+torch.save({name: shuffled(network, rows, draws) for name, network in NETWORKS.items()}, f"{folder}/{me}.pt")
+dist.destroy_process_group()
+"""
 
 
 def embeddings(seed: int, count: int = 7, width: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,3 +87,87 @@ def test_half_precision_goes_in_and_full_precision_is_computed() -> None:
         loss = nt_xent(first, second, 0.1)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss.double(), nt_xent(first.double(), second.double(), 0.1), rtol=1e-5, atol=1e-5)
+
+
+def remembered(count: int = 11, width: int = 5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(9)
+    return torch.nn.functional.normalize(torch.randn(count, width, generator=generator, dtype=torch.float64), dim=1)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
+def test_finding_a_key_among_a_queue_costs_what_the_formula_says(temperature: float) -> None:
+    queries, keys = embeddings(3)
+    q, k = (
+        rows.detach().numpy() / np.linalg.norm(rows.detach().numpy(), axis=1, keepdims=True) for rows in (queries, keys)
+    )
+    found, others = np.exp((q * k).sum(1) / temperature), np.exp(q @ remembered().numpy().T / temperature).sum(1)
+    loss = info_nce(queries, keys, remembered(), temperature)
+    assert loss.item() == pytest.approx(-np.log(found / (found + others)).mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.2])
+def test_the_cost_of_a_queue_and_its_gradients_equal_lightlys(temperature: float) -> None:
+    ours, theirs = embeddings(4), embeddings(4)
+    peer = NTXentLoss(temperature=temperature, memory_bank_size=(11, 5))
+    peer.memory_bank.bank = remembered()
+    mine, other = info_nce(*ours, remembered(), temperature), peer(*theirs)
+    mine.backward()
+    other.backward()
+    torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-8, atol=1e-12)
+
+
+def test_a_key_like_all_others_is_found_by_chance() -> None:
+    alike = torch.ones(6, 4, dtype=torch.float64)
+    assert float(info_nce(alike, alike, alike[:5] / 2, 0.1)) == pytest.approx(math.log(6))
+
+
+def test_queries_of_half_precision_meet_a_queue_in_full() -> None:
+    queries, keys = (e.detach().bfloat16() for e in embeddings(5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = info_nce(queries, keys, remembered().float(), 0.07)
+    assert loss.dtype == torch.float32
+    wanted = info_nce(queries.double(), keys.double(), remembered(), 0.07)
+    torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def each_alone(rows: torch.Tensor) -> torch.Tensor:
+    return rows.square() + 1
+
+
+def with_its_company(rows: torch.Tensor) -> torch.Tensor:
+    """Blind to order, as a batch norm is: what it makes of a row tells which rows came along."""
+    return rows - rows.mean(0)
+
+
+NETWORKS = {"alone": each_alone, "company": with_its_company}
+
+
+def scans() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(6)
+    return torch.randn(12, 3, generator=generator, dtype=torch.float64), torch.rand(12, generator=generator)
+
+
+def test_processes_mix_their_scans_and_get_their_own_back(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    folders = [str(tmp_path), str(Path(__file__).parent)]
+    running = [subprocess.Popen([*command, str(r), *folders], stderr=subprocess.PIPE, text=True) for r in (0, 1)]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    parts = [torch.load(tmp_path / f"{r}.pt") for r in (0, 1)]
+    found = {name: torch.cat([part[name] for part in parts]) for name in NETWORKS}
+    rows, draws = scans()
+    assert torch.equal(found["alone"], each_alone(rows))
+    mixed = torch.empty_like(rows)
+    for half in draws.argsort().chunk(2):
+        assert 0 < (half < 6).sum() < 6, "scans of both processes"
+        mixed[half] = with_its_company(rows[half])
+    torch.testing.assert_close(found["company"], mixed, rtol=0, atol=1e-12)
+
+
+def test_one_process_has_nothing_to_mix_and_gives_no_gradient() -> None:
+    rows, draws = scans()
+    seen = shuffled(with_its_company, rows.requires_grad_(), draws)
+    assert torch.equal(seen, with_its_company(rows)) and not seen.requires_grad

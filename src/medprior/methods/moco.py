@@ -24,7 +24,10 @@ from medprior.views.view import View
 class MoCo(Method):
     """Find the key of each query, made by a slow copy of the network, among the keys of earlier batches.
 
-    He et al., CVPR 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297.
+    He et al., CVPR 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297. Scans are mixed across processes before
+    the key network, lest its batch norm betray which key belongs to a query. One process has nothing to mix with: there
+    query and key of a step share their batch, and only encoders without batch norm are safe. Keys of other slices of
+    the same patient count as others.
     """
 
     paper = "He et al., CVPR 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297"

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
 from medprior.backbones.timm2d import layer_groups
+from medprior.errors import SettingsError
 from medprior.objectives.reconstruction import patchify
 
 
@@ -19,11 +20,12 @@ class VisionTransformer(Encoder):
 
     `stem` gives patch tokens with their positions, (B, L, D), and `body` takes all of them or only those to `keep`.
     `stem(x)` is `embed` of all patches: a method that needs some of them embeds no others. `pool` is the mean over
-    the patches.
+    the patches. Images of another size than the spec's are taken too, if they are square: their positions are
+    interpolated.
 
     Attributes:
         patch: side of a patch in pixels.
-        tokens_grid: patches along each axis; L is their product.
+        tokens_grid: patches along each axis of an image of the spec's size; L is their product.
         prefix: tokens before the patches (class token, registers).
     """
 
@@ -61,8 +63,13 @@ class VisionTransformer(Encoder):
         Args:
             patches: (B, K, patch^d * C) pixels in [0, 1], as `medprior.objectives.reconstruction.patchify` cuts them.
             places: (B, K) numbers of the patches; None when they are all there, in order.
+
+        Raises:
+            SettingsError: all patches of an image that is not square, and not of the spec's size.
         """
         embed, table = self.network.patch_embed, self.positions[0, -math.prod(self.tokens_grid) :]
+        if places is None:
+            table = resized_positions(table, self.tokens_grid, self._grid(patches.shape[1]))
         cut = patches.reshape(*patches.shape[:2], -1, self.mean.numel())
         pixels = ((cut - self.mean.flatten()) / self.std.flatten()).flatten(2)
         weight = embed.proj.weight.movedim(1, -1).flatten(1)
@@ -86,10 +93,23 @@ class VisionTransformer(Encoder):
         patches = self.tokens(z, keep)[:, self.prefix :]
         if keep is not None:
             return [patches]
-        return [patches.transpose(1, 2).reshape(len(patches), -1, *self.tokens_grid)]
+        return [patches.transpose(1, 2).reshape(len(patches), -1, *self._grid(patches.shape[1]))]
 
     def layer_groups(self) -> list[list[str]]:
         return layer_groups(self.network)
+
+    def _grid(self, cells: int) -> tuple[int, ...]:
+        if cells == math.prod(self.tokens_grid):
+            return self.tokens_grid
+        dims = self._spec.spatial_dims
+        side = round(cells ** (1 / dims))
+        if side**dims != cells:
+            raise SettingsError(
+                f"an image of {cells} patches is not square",
+                where="data.size",
+                do=f"Use square images, or those of {self._spec.size} pixels the encoder was made for",
+            )
+        return (side,) * dims
 
     def _prefix(self, batch: int) -> Tensor:
         parts = [part for part in (self.network.cls_token, self.network.reg_token) if part is not None]
@@ -112,6 +132,24 @@ def sincos_positions(grid: tuple[int, ...], width: int) -> Tensor:
     angles = [axis.reshape(-1, 1) * rates for axis in axes]
     table = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
     return nn.functional.pad(table, (0, width - table.shape[1])).float()
+
+
+def resized_positions(table: Tensor, grid: tuple[int, ...], wanted: tuple[int, ...]) -> Tensor:
+    """Positions of another grid, (Π wanted, width) from (Π grid, width): cubic along every axis, as in DINO.
+
+    Caron et al., ICCV 2021, arXiv 2104.14294. The table itself where the grids are one.
+    """
+    if grid == wanted:
+        return table
+    with torch.autocast(table.device.type, enabled=False):
+        cells = table.reshape(*grid, -1)
+        for axis, (before, after) in enumerate(zip(grid, wanted, strict=True)):
+            # As products with matrices: torch knows no cubic volumes, and its gradient of cubic images is not
+            # reproducible on GPUs.
+            rows = torch.eye(before, dtype=table.dtype, device=table.device)[None, :, :, None]
+            weights = functional.interpolate(rows, size=(after, 1), mode="bicubic")[0, :, :, 0]
+            cells = torch.tensordot(cells, weights, dims=([axis], [0])).movedim(-1, axis)
+        return cells.reshape(-1, table.shape[-1])
 
 
 def _volumetric(flat: nn.Conv2d) -> nn.Conv3d:

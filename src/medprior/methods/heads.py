@@ -38,6 +38,37 @@ class Branch(nn.Module):
         return projected
 
 
+class HeldWeight(nn.Module):
+    """A matrix (outputs, inputs) that a method can hold still for some steps: SwAV's prototypes, DINO's last layer.
+
+    Called, it gives the weight; while it is held, the gradient that reaches it is 0. `hold` belongs before the loss of
+    a step, `settle` after its update, which a weight decay or a momentum would else use to move it.
+    """
+
+    held: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.Linear(inputs, outputs, bias=False).weight.detach())
+        self.register_buffer("held", torch.tensor(False), persistent=False)
+        self._kept: Tensor | None = None
+
+    def forward(self) -> Tensor:
+        """The weight, (outputs, inputs)."""
+        return torch.where(self.held, self.weight.detach(), self.weight)
+
+    def hold(self, held: bool) -> None:
+        """Keep the weight as it is in the step that begins, or let it move."""
+        self.held.fill_(held)
+        self._kept = self.weight.detach().clone() if held else None
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Undo what the update did to a weight that is held."""
+        if self._kept is not None:
+            self.weight.copy_(self._kept)
+
+
 class TokenDecoder(nn.Module):
     """A small transformer that fills hidden patches in: visible tokens stay, the others start as one learnt token.
 

@@ -1,0 +1,86 @@
+"""Multi-crop: few large crops and many small ones of every scan, each size through the encoder in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from medprior.errors import SettingsError
+from medprior.views.plan import ViewPlan, independent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medprior.backbones.encoder import Encoder
+    from medprior.views.limits import Range
+    from medprior.views.recipe import ViewRecipe
+    from medprior.views.view import View
+
+SHARE = 96 / 224
+"""Side of a small crop beside that of a large one, as published (Caron et al., NeurIPS 2020, arXiv 2006.09882)."""
+LEAST = 32
+"""Pixels along a small crop's side, where its size is not asked for: below, CNNs have nothing left to pool."""
+GLOBAL = 2
+"""Large crops; they come first."""
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """How much of a scan its crops show.
+
+    Attributes:
+        whole, part: share of the area in large and small crops. Where the recipe gives a pitch, crops of volumes have
+            it all, and the small ones show less because they are smaller.
+        count: small crops; there are two large ones.
+        size: pixels along a small crop; None takes 96/224 of the recipe's, as the encoder allows.
+    """
+
+    whole: Range
+    part: Range
+    count: int
+    size: int | None = None
+
+
+def multi_crop(recipe: ViewRecipe, crops: MultiCrop, encoder: Encoder) -> ViewPlan:
+    """Two crops of the recipe's own size, then the smaller ones.
+
+    Raises:
+        SettingsError: the encoder cannot take crops of that size.
+    """
+    large = independent(replace(recipe, scale=crops.whole), GLOBAL)
+    if crops.count == 0:
+        return large
+    side = part_side(encoder, recipe.size) if crops.size is None else crops.size
+    unit = encoder.strides[-1]
+    if not {"vit": side % unit == 0, "cnn": side >= unit, "other": side == recipe.size}[encoder.kind]:
+        raise SettingsError(
+            f"small crops of {side} pixels do not fit the encoder {encoder.spec['name']}",
+            where="setting local_size",
+            do=f"Leave it out, or use {part_side(encoder, recipe.size)}",
+        )
+    small = independent(replace(recipe, size=side, scale=crops.part), crops.count, "local")
+    return ViewPlan(large.specs + small.specs)
+
+
+def part_side(encoder: Encoder, size: int) -> int:
+    """Pixels along a small crop's side, beside large ones of `size`: whole patches or strides of the encoder.
+
+    Transformers with windows take no size but their own.
+    """
+    if encoder.kind == "other":
+        return size
+    unit = encoder.strides[-1]
+    units = max(round(SHARE * size / unit), math.ceil(min(LEAST, size) / unit))
+    return min(units * unit, size)
+
+
+def by_size(views: Sequence[View]) -> list[Tensor]:
+    """The pixels of all views of one size in one tensor (V * B, C, *S), view by view, sizes in order of appearance."""
+    sizes: dict[int, list[Tensor]] = {}
+    for view in views:
+        sizes.setdefault(view.pixels.shape[-1], []).append(view.pixels)
+    return [torch.cat(pixels) for pixels in sizes.values()]

@@ -107,7 +107,7 @@ def train(setting: Setting, name: str, way: str, seed: int) -> tuple[list[float]
     optimizer = torch.optim.AdamW(method.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, setting.steps))
     sampler = Sampler(np.arange(IMAGES), BATCH, seed)
-    plan = method.views(base_recipe("CR", SIZE))
+    plan = method.views(base_recipe(None, SIZE))
     losses, seconds = [], []
     for step in range(setting.steps):
         began = time.perf_counter()

@@ -60,7 +60,7 @@ def medprior_rate(catalog, store, batch: int, steps: int, folder: Path) -> float
     method = make_method(store, len(catalog))
     plan = PretrainPlan(steps, batch, OptimizerPlan("adamw", 1e-3), seed=0, checkpoint_seconds=60)
     rows = torch.arange(len(catalog)).numpy()
-    trainer = Trainer(method, store.resident(torch.device("cpu")), rows, plan, base_recipe("CR", 64))
+    trainer = Trainer(method, store.resident(torch.device("cpu")), rows, plan, base_recipe(None, 64))
     for _ in range(2):
         trainer.step()
     trainer.step_number = 0
@@ -72,7 +72,7 @@ def bare_rate(catalog, store, batch: int, steps: int) -> float:
     """Pairs per second of a loop written by hand."""
     method = make_method(store, len(catalog))
     resident = store.resident(torch.device("cpu"))
-    views = independent(base_recipe("CR", 64).contrastive(), count=2)
+    views = independent(base_recipe(None, 64).contrastive(), count=2)
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
     method.train()
 

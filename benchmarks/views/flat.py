@@ -37,7 +37,7 @@ def ways(scans: Scans, device: torch.device) -> list[Way]:
     by_slices, by_warp = kornia_cutter(K.RandomResizedCrop, "slice"), kornia_cutter(K.RandomResizedCrop, "resample")
     filtered = kornia_cutter(FilteredCrop, "slice")
     return [
-        medprior_way(scans.store.resident(device), base_recipe("CR", SIZE).contrastive()),
+        medprior_way(scans.store.resident(device), base_recipe(None, SIZE).contrastive()),
         other_way(f"{version}, slices", whole, by_slices, change, aspect=ASPECT, note="its default"),
         other_way(f"{version}, one warp", whole, by_warp, change, aspect=ASPECT),
         other_way(f"{version}, slices filtered", whole, filtered, change, aspect=ASPECT, note="a subclass of ours"),

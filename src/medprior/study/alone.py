@@ -86,7 +86,8 @@ def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, 
     split = Split(
         test=nothing, val=nothing, pool=nothing, unlabelled=np.arange(len(catalog)), given=False, fold=0, repeat=0
     )
-    base = base_recipe(common_modality(catalog), size, dims)
+    low, high = settings.data.ct_window
+    base = base_recipe(common_modality(catalog), size, dims, units=high - low)
     return Ground(catalog, Classification("multiclass", ()), (split,), store, base, (), settings.study.seed)
 
 

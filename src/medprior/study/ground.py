@@ -113,7 +113,7 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         warnings = [*warnings, *left_out]
     budgets, more = _budgets(catalog, splits, settings, task)
     size, stored, _ = view_size(catalog, settings, on_gpu)
-    modality = common_modality(catalog)
+    modality, (low, high) = common_modality(catalog), settings.data.ct_window
     dims = len(catalog.table["shape"].iloc[0])
     store = PixelStore.build(
         catalog,
@@ -131,7 +131,7 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         task=task,
         splits=tuple(splits),
         store=store,
-        base=base_recipe(modality, size, dims),
+        base=base_recipe(modality, size, dims, units=high - low),
         budgets=budgets,
         seed=study.seed,
         labels=labels,

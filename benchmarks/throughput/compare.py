@@ -73,7 +73,9 @@ def main() -> None:
             continue
         began = time.monotonic()
         folders = prepared(task, side, asked.work)
-        found = measured(job(task, side, asked.device, folders), interpreters.get(side) or sys.executable, budget.left)
+        with tempfile.TemporaryDirectory(dir=asked.work) as place:
+            about = job(task, side, asked.device, {**folders, "place": place})
+            found = measured(about, interpreters.get(side) or sys.executable, budget.left)
         budget.took[name] = time.monotonic() - began
         keep(results, {"task": task.name, "side": side, "round": number, **found})
         write_json(asked.out, results)
@@ -125,14 +127,14 @@ def turns(tasks: list[Task], rounds: int) -> Iterator[tuple[int, Task, str]]:
 
 
 def prepared(task: Task, side: str, work: Path) -> dict[str, str]:
-    """The folders of a run: images that all share, a place of its own, and for a peer that asks for it our store."""
+    """The folders that runs share: the images, and for a peer that asks for it our store of them."""
     toy = "toy-" if task.backbone.startswith("test_") else ""
     images = work / f"{toy}{task.dims}d-{task.side}-{task.images}"
     if task.dims == 2:
         write_pngs(images, task.images, task.side)
     else:
         write_volumes(images, task.images, task.side)
-    folders = {"images": str(images), "place": tempfile.mkdtemp(dir=work)}
+    folders = {"images": str(images)}
     if side == "lightly on our store":
         store = work / f"{images.name}-store-{task.stored}"
         build_store(build_catalog(images), store, task.stored, task.dims)

@@ -1,15 +1,17 @@
 #!/bin/sh
-# Everything on one GPU, in one command and under nine minutes; what was measured by then is in the file.
+# Everything on one GPU, in one command and under nine minutes; what was measured by then is in OUT/gpu.json.
 #   sh benchmarks/throughput/gpu.sh OUT [--only simclr-224,mae-224]
-# Needs no network: wheels that are not installed are taken from ./wheels (see the README beside this file).
+# Needs no network: what is not installed is taken from wheels/ in the root of the project (see the README here).
 set -eu
-out=$1; shift
-here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$here/../.." && pwd)
+out=$1
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
 place=$(mktemp -d)
-python3 -m venv --system-site-packages "$place/venv"
-python="$place/venv/bin/python"
-[ -d "$root/wheels" ] && "$python" -m pip install -q --no-index --no-deps "$root"/wheels/*.whl
-echo "$root/src" > "$("$python" -c 'import site; print(site.getsitepackages()[0])')/medprior.pth"
+if [ -d "$root/wheels" ]; then
+    python3 -m pip install -q --no-index --no-deps --target "$place/packages" "$root"/wheels/*.whl
+fi
 mkdir -p "$out"
-cp "$here/gpu.json" "$out/" 2>/dev/null || true
-exec "$python" "$here/compare.py" --device cuda --rounds 3 --minutes 8 --work "$place/work" --out "$out/gpu.json" "$@"
+if [ -f "$here/gpu.json" ]; then cp "$here/gpu.json" "$out/gpu.json"; fi
+PYTHONPATH="$place/packages:$root/src" exec python3 "$here/compare.py" \
+    --device cuda --rounds 3 --minutes 8 --work "$place/work" --out "$out/gpu.json" "$@"

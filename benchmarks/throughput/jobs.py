@@ -46,9 +46,9 @@ class Task:
 
 
 CPU = (
-    Task("simclr-64", "simclr", "resnet18", size=64, batch=64, images=640),
+    Task("simclr-64", "simclr", "resnet18", size=64, batch=64, images=640, epochs=4),
     Task("simclr-128", "simclr", "resnet18", size=128, batch=32, images=320),
-    Task("mae-64", "mae", "vit_tiny", size=64, batch=64, images=640, epochs=5),
+    Task("mae-64", "mae", "vit_tiny", size=64, batch=64, images=640, epochs=8),
 )
 _LARGE = {"size": 224, "batch": 256, "images": 2560, "preset": "paper", "epochs": 5}
 _VOLUMES = {"size": 96, "batch": 128, "images": 128, "side": 144, "dims": 3, "preset": "paper", "epochs": 30}

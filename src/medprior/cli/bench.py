@@ -89,7 +89,7 @@ def show(console: Console, told: dict[str, Any]) -> None:
 
 def lines(told: dict[str, Any]) -> list[str]:
     """What the figures mean, in words."""
-    share, wait, limit = told["share_of_step"], told["wait"]["median"], told["matmul"]["median"]
+    share, wait, limit = told["share_of_step"], told["wait"]["median"], told["limit"]
     work, used = told["flops_per_image"], told["utilisation"]
     found = [
         f"Share    end to end is {share:.0%} of the step alone; {wait:.1f}% of the time waits for scans",

@@ -71,9 +71,14 @@ class Speed:
         """End to end over the bare step, the median of ratios taken side by side."""
         return statistics.median(a / b for a, b in zip(self.end_to_end.values, self.step.values, strict=True))
 
+    @property
+    def limit(self) -> float:
+        """Operations per second that the device was seen to reach: the fastest matrix product."""
+        return max(self.matmul.values)
+
     def utilisation(self, part: Measured) -> float:
-        """Share of the matrix-product limit that the model's own operations reach at the rate of `part`."""
-        return self.flops * part.median / self.matmul.median
+        """Share of the limit that the model's own operations reach at the rate of `part`."""
+        return self.flops * part.median / self.limit
 
     def told(self) -> dict[str, Any]:
         """Plain data."""
@@ -82,6 +87,7 @@ class Speed:
             **measured,
             "share_of_step": self.share_of_step,
             "flops_per_image": self.flops,
+            "limit": self.limit,
             "utilisation": self.utilisation(self.end_to_end),
             "step_utilisation": self.utilisation(self.step),
             "peak_memory_bytes": self.memory,

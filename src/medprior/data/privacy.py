@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +69,8 @@ def patient_keys(salt_file: Path | None = None, *, hashed: bool = True) -> Patie
 
 def _make_salt(file: Path) -> None:
     """Whole or not at all, and the first of several processes wins: half a salt would refuse every later command."""
+    import secrets
+
     aside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with said_plainly(file):

@@ -24,11 +24,12 @@ from medprior.data.privacy import PatientKeys
 from medprior.files import make_folder, replace_file
 from medprior.progress import Progress
 
-VERSION = b"7"
+VERSION = b"8"
 _VERSION_KEY = b"medprior.index"
 _SALT_KEY = b"medprior.salt"
 _BETWEEN_PARTS = 5.0
 """Seconds of work that a killed index may lose."""
+_TOGETHER = 500  # rows that are kept as Python's objects at most; a table takes a fraction of their memory
 
 SCHEMA = pa.schema(
     {
@@ -57,6 +58,7 @@ SCHEMA = pa.schema(
         "doubts": pa.list_(pa.string()),
         "burnt": pa.string(),
         "header": pa.string(),
+        "common": pa.string(),
         "hash": pa.string(),
         "grey": pa.bool_(),
         "quantiles": pa.binary(),
@@ -67,7 +69,8 @@ SCHEMA = pa.schema(
         "reason": pa.string(),
     },
 )
-"""One row per scan, one per frame of a DICOM file (its first has the `header`), and one per reason."""
+"""One row per scan, one per frame of a DICOM file (its first has the `header`, and what is
+`common` to a series), and one per reason."""
 
 
 def index_files(
@@ -86,12 +89,12 @@ def index_files(
         OutputError: the cache cannot be written.
     """
     known, warnings = _load(cache, keys)
-    known = _unchanged(known, files, root)
+    tables = [_unchanged(pa.concat_tables(known), files, root)] if known else []
     if cache is not None and _part_files(cache):
-        _settle(known, cache, keys)
-    done = set(known["path"].to_pylist())
+        _settle(tables, cache, keys)
+    done = {path for table in tables for path in table["path"].to_pylist()}
     missing = [file for file in files if file.path not in done]
-    tables = [known]
+    unsaved, saved = len(tables), time.monotonic()
     try:
         with (
             closing(_examine_all(root, missing, workers, keys, progress)) as fresh,
@@ -99,24 +102,29 @@ def index_files(
         ):
             for part in parts:
                 tables.append(part)
-                if cache is not None:
-                    _save(part, _part_file(cache, len(tables)), keys)
+                if cache is not None and time.monotonic() - saved > _BETWEEN_PARTS:
+                    _save(tables[unsaved:], _part_file(cache, len(tables)), keys)
+                    unsaved, saved = len(tables), time.monotonic()
     finally:
-        table = pa.concat_tables(tables)
         if cache is not None and missing:
-            _settle(table, cache, keys)
+            _settle(tables, cache, keys)
+    table = _whole(tables)
     order = np.argsort(np.array(table["path"].to_pylist(), dtype=object), kind="stable")
     return table.take(pa.array(order)), warnings
 
 
+def _whole(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+
 def _parts(fresh: Iterable[list[Row]]) -> Generator[pa.Table]:
-    """What was examined, in tables of some seconds of work; the last one also when the user stops."""
+    """What was examined, in tables of some seconds of work at most; the last one also when the user stops."""
     rows: list[Row] = []
     since = time.monotonic()
     try:
         for some in fresh:
             rows.extend(some)
-            if time.monotonic() - since > _BETWEEN_PARTS:
+            if len(rows) >= _TOGETHER or time.monotonic() - since > _BETWEEN_PARTS:
                 yield pa.Table.from_pylist(rows, schema=SCHEMA)
                 rows, since = [], time.monotonic()
     except GeneratorExit:
@@ -141,9 +149,9 @@ def _examine_all(
             yield rows
 
 
-def _settle(table: pa.Table, cache: Path, keys: PatientKeys) -> None:
+def _settle(tables: Sequence[pa.Table], cache: Path, keys: PatientKeys) -> None:
     """All that is known in one file, and no parts beside it."""
-    _save(table, cache, keys)
+    _save(tables, cache, keys)
     for part in _part_files(cache):
         part.unlink(missing_ok=True)
 
@@ -156,9 +164,11 @@ def _part_files(cache: Path) -> list[Path]:
     return sorted(cache.parent.glob(f"{cache.stem}.part*{cache.suffix}"))
 
 
-def _load(cache: Path | None, keys: PatientKeys) -> tuple[pa.Table, list[str]]:
+def _load(cache: Path | None, keys: PatientKeys) -> tuple[list[pa.Table], list[str]]:
     """The cache and the parts of an index that was killed; what is damaged or outdated counts as none, and is said."""
-    found, warnings, met = [SCHEMA.empty_table()], [], set[str]()
+    found: list[pa.Table] = []
+    warnings: list[str] = []
+    met = set[str]()
     for file in [cache, *_part_files(cache)] if cache is not None else []:
         if not file.exists():
             continue
@@ -169,7 +179,7 @@ def _load(cache: Path | None, keys: PatientKeys) -> tuple[pa.Table, list[str]]:
         paths = table["path"].to_pylist()
         found.append(table.filter(pa.array([path not in met for path in paths], pa.bool_())))
         met.update(paths)
-    return pa.concat_tables(found), warnings[:1]
+    return found, warnings[:1]
 
 
 def _read(file: Path, keys: PatientKeys) -> pa.Table | str:
@@ -195,10 +205,11 @@ def _unchanged(known: pa.Table, files: Iterable[File], root: Path) -> pa.Table:
     return known.filter(pa.array([now.get(p) == (s, m, r) for p, s, m, r in zip(*columns, strict=True)], pa.bool_()))
 
 
-def _save(table: pa.Table, cache: Path, keys: PatientKeys) -> None:
+def _save(tables: Sequence[pa.Table], cache: Path, keys: PatientKeys) -> None:
     """Through memory, so that a full disk is said as such and not in Parquet's words."""
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_VERSION_KEY: VERSION, _SALT_KEY: keys.mark.encode()}), buffer)
+    about = {_VERSION_KEY: VERSION, _SALT_KEY: keys.mark.encode()}
+    pq.write_table(_whole(tables).replace_schema_metadata(about), buffer)
     make_folder(cache.parent)
     with replace_file(cache) as aside:
         aside.write_bytes(buffer.getbuffer())

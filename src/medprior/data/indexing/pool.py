@@ -16,9 +16,11 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Lock, Thread
 
+from medprior.data import readers
 from medprior.data.indexing.examining import Row, examine, refused
+from medprior.data.indexing.process import Worker
 from medprior.data.indexing.walk import File
-from medprior.data.indexing.worker import Orders, Worker
+from medprior.data.indexing.worker import Orders
 from medprior.data.privacy import PatientKeys
 
 SMALL = 1.0
@@ -26,8 +28,8 @@ SMALL = 1.0
 PATIENCE, PATIENCE_PER_BYTE = 300.0, 1e-6
 """Seconds that one file may take: this, and one more per megabyte."""
 _FILE_SECONDS, _BYTE_SECONDS = 1e-3, 1 / 30e6  # what a file takes, by and large
-_CHUNK_FILES, _CHUNK_BYTES = 32, 64 << 20  # that a worker is given at once
-_AHEAD = 256  # answers that may wait to be taken up, in chunks
+_CHUNK_FILES, _CHUNK_BYTES = 16, 64 << 20  # that a worker is given at once
+_AHEAD = 32  # lots of answers that may wait to be taken up
 
 
 def examined(root: Path, files: Sequence[File], workers: int | None, keys: PatientKeys) -> Generator[list[Row]]:
@@ -83,7 +85,7 @@ class _Crew:
         self.orders = orders
         self.chunks = deque(_chunks(files, count))
         self.suspects: deque[File] = deque()
-        self.done: Queue[list[list[Row]] | None] = Queue(_AHEAD // _CHUNK_FILES)
+        self.done: Queue[list[list[Row]] | None] = Queue(_AHEAD)
         self.lock = Lock()
         self.workers: set[Worker] = set()
         self.over = False
@@ -94,6 +96,7 @@ class _Crew:
         try:
             for thread in self.tenders:
                 thread.start()
+            self._load()
             running = len(self.tenders)
             while running:
                 answers = self.done.get()
@@ -107,6 +110,13 @@ class _Crew:
         finally:
             self._dismiss()
 
+    def _load(self) -> None:
+        """What the caller will need takes some time to load: better while the processes start."""
+        import pandas  # noqa: F401
+
+        if any(file.family == "dicom" for chunk in tuple(self.chunks) for file in chunk):
+            readers.reader("dicom")
+
     def _left(self) -> Iterator[list[Row]]:
         """What waits still because no process could be started or kept."""
         for file in chain.from_iterable(self.chunks):
@@ -118,42 +128,44 @@ class _Crew:
         if worker is None:
             return refused(file, "the decoder crashed on this file")
         worker.ask([file])
-        rows = worker.answer()
-        found = refused(file, worker.death(file)) if rows is None else rows
+        answers = worker.answers()
+        found = refused(file, worker.death(file)) if answers is None else answers[0]
         self._fire(worker)
         return found
 
     def _tend(self) -> None:
-        """Give chunks to one worker, and take its answers; a new one where it dies."""
+        """Keep one worker in files, and take its answers; a new one where it dies."""
+        given: deque[File] = deque()
         try:
             worker = self._hire()
-            while worker and (chunk := self._next()):
-                answers = self._ask(worker, chunk)
-                self.done.put(answers)  # together: each would wake the thread that takes them up
-                if len(answers) < len(chunk):
-                    self._bury(worker, chunk[len(answers)], chunk[len(answers) + 1 :])
+            while worker and self._feed(worker, given):
+                answers = worker.answers()
+                if answers is None:
+                    self._bury(worker, list(given))
+                    given.clear()
                     worker = self._hire()
+                else:
+                    self.done.put(answers)
+                    for _ in answers:
+                        given.popleft()
             if worker:
                 self._fire(worker)
         finally:
             self.done.put(None)
 
-    def _ask(self, worker: Worker, chunk: Sequence[File]) -> list[list[Row]]:
-        """The rows of each file of a chunk, as far as the worker came."""
-        worker.ask(chunk)
-        answers = []
-        for _ in chunk:
-            rows = worker.answer()
-            if rows is None:
-                break
-            answers.append(rows)
-        return answers
+    def _feed(self, worker: Worker, given: deque[File]) -> bool:
+        """More files before it has done the last, so that it never waits; whether there are any to be answered."""
+        while len(given) < _CHUNK_FILES and (chunk := self._next()):
+            worker.ask(chunk)
+            given.extend(chunk)
+        return bool(given)
 
-    def _bury(self, worker: Worker, file: File, rest: list[File]) -> None:
+    def _bury(self, worker: Worker, given: list[File]) -> None:
         if self.over:
             return
-        if rest:
-            self.chunks.appendleft(rest)
+        file = given.pop(min(worker.died_over(), len(given) - 1))
+        if given:
+            self.chunks.appendleft(given)
         if worker.late():
             self.done.put([refused(file, worker.death(file))])
         else:

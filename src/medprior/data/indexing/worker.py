@@ -1,4 +1,6 @@
-"""A process that examines files for an index: files come in on standard input, their rows go out on standard output.
+"""A process that examines files for an index: files come in on standard input, their rows go out on standard output,
+some files at once. At the begin of each it leaves a byte on standard error, for which nobody waits: it tells which file
+it died over.
 
 It imports no more than the readers need. It ends when its input ends, which the system sees to however the parent
 ends, and when one file takes longer than it may, even inside a decoder that never returns.
@@ -9,31 +11,23 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from medprior.data.indexing.examining import Row, examine
 from medprior.data.indexing.walk import File
 from medprior.data.privacy import PatientKeys
 
-_READY = "ready"
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"), "1")
-_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
-"""For glibc: memory of one slice is kept for the next. To get it anew takes as long as to look at the slice."""
-_START = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-sys.path[:] = {path!r}
-from medprior.data.indexing.worker import serve
-serve()
-"""
+READY = "ready"
+START, BEGUN = b"\0", b"\1"
+"""Marks on standard error: from here on all are marks; a file was begun."""
+_TOGETHER, _KEPT_BACK = 8, 0.05
+"""Files that are answered at once at most, and seconds that an answer may wait for others: each wakes the parent."""
 
 
 @dataclass(frozen=True)
@@ -51,88 +45,36 @@ class Orders:
         return self.patience + self.patience_per_byte * file.size
 
 
-class Worker:
-    """The parent's end of one process.
-
-    Raises:
-        OSError: no process can be started.
-    """
-
-    def __init__(self, orders: Orders) -> None:
-        start = _START.format(path=[str(entry) for entry in sys.path])
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", start],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | _ONE_THREAD | _KEPT_MEMORY,
-            bufsize=1 << 16,
-        )
-        self._into, self._out = cast(BinaryIO, self.process.stdin), cast(BinaryIO, self.process.stdout)
-        self._orders = orders
-
-    def ready(self) -> bool:
-        """Wait until it has started; False where it has not."""
-        self._tell(self._orders)
-        return self._heard() == _READY
-
-    def ask(self, files: Sequence[File]) -> None:
-        """Give it files; that it has died is noticed when answers are taken."""
-        self._tell(files)
-
-    def answer(self) -> list[Row] | None:
-        """The rows of the next file, in order; None when it died over it."""
-        return cast("list[Row] | None", self._heard())
-
-    def late(self) -> bool:
-        """Whether it died because a file took too long."""
-        return hasattr(signal, "SIGALRM") and self.process.wait() == -signal.SIGALRM
-
-    def death(self, file: File) -> str:
-        """Why it died over `file`."""
-        if self.late():
-            return f"its decoder did not come to an end in {self._orders.limit(file):,.0f} seconds"
-        if self.process.wait() == -9:
-            return "its decoder was stopped by the system, most often for want of memory"
-        return "the decoder crashed on this file"
-
-    def end(self) -> None:
-        """End it at once."""
-        self.process.kill()
-        for pipe in (self._into, self._out):
-            with suppress(OSError):
-                pipe.close()
-        self.process.wait()
-
-    def _tell(self, what: object) -> None:
-        with suppress(OSError):
-            pickle.dump(what, self._into, pickle.HIGHEST_PROTOCOL)
-            self._into.flush()
-
-    def _heard(self) -> object:
-        try:
-            return pickle.load(self._out)
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-            return None
-
-
 def serve() -> None:
     """The process's end: answer each file that comes in, in order, with its rows."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what decoders print must not stand among the answers
+    answers, marks = os.fdopen(os.dup(1), "wb"), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # what decoders print must not stand among the answers
+        os.dup2(nowhere, stream)
+    os.write(marks, START)
     orders: Orders = pickle.load(sys.stdin.buffer)
-    _send(_READY, answers)
+    _send(READY, answers)
     files: SimpleQueue[File] = SimpleQueue()
     Thread(target=_listen, args=(files,), daemon=True).start()
     try:
-        while True:
-            file = files.get()
-            _alarm(orders.limit(file))
-            rows = examine(file, orders.root, orders.keys)
-            _alarm(0)
-            _send(rows, answers)
+        _work(orders, files, marks, answers)
     finally:
         os._exit(1)  # a decoder asks to stop; an orderly end would wait for the input
+
+
+def _work(orders: Orders, files: SimpleQueue[File], marks: int, answers: BinaryIO) -> None:
+    done: list[list[Row]] = []
+    since = 0.0
+    while True:
+        file = files.get()
+        os.write(marks, BEGUN)
+        since = since if done else time.monotonic()
+        _alarm(orders.limit(file))
+        done.append(examine(file, orders.root, orders.keys))
+        _alarm(0)
+        if len(done) == _TOGETHER or files.empty() or time.monotonic() - since > _KEPT_BACK:
+            _send(done, answers)
+            done = []
 
 
 def _alarm(seconds: float) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.readers.dicom import syntaxes
-from medprior.data.readers.dicom.aside import decoded_aside
 from medprior.data.readers.dicom.codestream import picture, without_remarks
 from medprior.data.readers.dicom.elements import UNDEFINED, Elements
 from medprior.data.readers.dicom.layout import Layout
@@ -206,6 +205,8 @@ def _damage_said() -> Iterator[None]:
 
 def _by_gdcm(frame: bytes, syntax: str, layout: Layout) -> tuple[NDArray[Any], str]:
     """JPEG of more than 8 bits, and lossless JPEG."""
+    from medprior.data.readers.dicom.aside import decoded_aside
+
     raw = decoded_aside(without_remarks(frame), syntax, layout)
     shape = (layout.rows, layout.columns, 3)[: 2 + (layout.samples > 1)]
     return np.frombuffer(raw, layout.dtype).reshape(shape), layout.photometric

@@ -32,6 +32,7 @@ SHORT_NAMES = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 _ABSENT = (b"", b"")
+SERIES_REMEMBERED = 16
 _REMEMBERED = 512  # values of 64 kB at most, which the slices of a series have in common
 _BINARY = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 
@@ -40,7 +41,7 @@ class _Odd(Exception):  # noqa: N818 - the walk gives way to pydicom
     """Something the plain walk does not understand."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Elements:
     """The wanted elements of one file.
 
@@ -69,14 +70,20 @@ class Elements:
         end = self.pixels[2] if self.pixels else len(self.data)
         return _parsed(self.data, self.start, end, self.explicit, self.little)[0]
 
+    @cached_property
+    def alike(self) -> Elements:
+        """What files that differ in `tags.OWN` alone have in common, and nothing else; the same object for all of them,
+        so that what follows from it is found once for a series."""
+        common = tuple([item for item in self.values.items() if item[0] not in tags.OWN])
+        return _alike(common, self.syntax, self.explicit, self.little, self.media_class)
+
     def text(self, tag: int) -> str:
         """The value as text, "" where absent."""
         return _text(self.values.get(tag, _ABSENT)[0])
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """The values as texts, () where absent or empty."""
-        text = self.text(tag)
-        return tuple(part.strip() for part in text.split("\\")) if text else ()
+        return _texts(self.values.get(tag, _ABSENT)[0])
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """The values as finite numbers; () where absent, empty or no numbers."""
@@ -95,6 +102,13 @@ class Elements:
         return default if number is None else int(number)
 
 
+@lru_cache(maxsize=SERIES_REMEMBERED)
+def _alike(
+    common: tuple[tuple[int, tuple[bytes, bytes]], ...], syntax: str, explicit: bool, little: bool, media_class: str
+) -> Elements:
+    return Elements(b"", 0, syntax, explicit, little, dict(common), frozenset(), None, media_class)
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def _numbers(raw: bytes, form: str | None, little: bool) -> tuple[float, ...]:
     try:
@@ -106,6 +120,12 @@ def _numbers(raw: bytes, form: str | None, little: bool) -> tuple[float, ...]:
     except (ValueError, struct.error):
         return ()
     return found if all(abs(number) < 1e300 for number in found) else ()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _texts(value: bytes) -> tuple[str, ...]:
+    text = _text(value)
+    return tuple(part.strip() for part in text.split("\\")) if text else ()
 
 
 @lru_cache(maxsize=_REMEMBERED)

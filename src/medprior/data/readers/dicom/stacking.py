@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from medprior.data.readers.dicom.functional import Frame
-from medprior.data.readers.dicom.geometry import Vector, dot, upwards
+from medprior.data.readers.dicom.geometry import Vector, upwards
 
 T = TypeVar("T")
 SAME_PLACE = 1e-2
@@ -39,17 +39,16 @@ class Item:
     order: tuple[int, int]
 
 
-def place(item: Item, normal: Vector) -> float:
-    """mm along the normal."""
-    assert item.frame.position is not None
-    return dot(item.frame.position, normal)
-
-
 def sorted_by_place(items: Sequence[Item]) -> list[tuple[float, Item]]:
     """Slices along the canonical sense of their normal, with the place of each."""
     assert items[0].frame.orientation is not None
-    normal = upwards(items[0].frame.orientation)
-    return sorted(((place(item, normal), item) for item in items), key=lambda pair: (pair[0], pair[1].order))
+    a, b, c = upwards(items[0].frame.orientation)
+    found = []
+    for item in items:
+        assert item.frame.position is not None
+        x, y, z = item.frame.position
+        found.append((a * x + b * y + c * z, item))
+    return sorted(found, key=lambda pair: (pair[0], pair[1].order))
 
 
 def without_copies(items: Sequence[Item]) -> tuple[list[Item], list[tuple[Item, Item]]]:

@@ -13,7 +13,7 @@ from medprior.backbones.encoder import Encoder
 from medprior.methods.method import Batch, Clock
 from medprior.report.content import Budget, ClassScore, DataSummary, Gallery, Problem, ReportContent, Rows
 from medprior.report.page import write_report
-from medprior.study.arms import GIVEN, Pretraining
+from medprior.study.arms import BORROWED, Pretraining
 from medprior.study.classes import class_scores
 from medprior.study.ground import common_modality
 from medprior.study.pretraining import encoder_of, make_trainer
@@ -33,7 +33,7 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
     """Everything the page shows, gathered from the study's folder."""
     ground, grid = outcome.ground, outcome.grid
     images = {b: len(ground.budget(b, 0, 0)) for b in grid.budgets}
-    first = [Pretraining(m, b, 0, 0) for m, b in grid.methods if m != GIVEN]
+    first = [Pretraining(m, b, 0, 0) for m, b in grid.methods if m not in BORROWED]
     hours = outcome.seconds / 3600
     facts = {k: ", ".join(v) if isinstance(v, list) else str(v) for k, v in environment().items()}
     return ReportContent(
@@ -70,7 +70,7 @@ def _summary(outcome: Outcome) -> DataSummary:
     return DataSummary(
         images=len(catalog),
         labelled=int(catalog.table["labelled"].sum()),
-        patients=len(set(ground.patients)) if catalog.patients_known else None,
+        patients=ground.known_patients if catalog.patients_known else None,
         modality=common_modality(ground.catalog) or "",
         sizes=sides[0] if len(sides) == 1 else f"{len(sides)} sizes, stored at {ground.store.size} px",
         splits={name: len(rows) for name, rows in parts.items()},
@@ -118,6 +118,12 @@ def _bytes(pixels: torch.Tensor) -> NDArray[np.uint8]:
     return result
 
 
+def _framed(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(N, C, H, W) in the middle of black squares: small crops keep their scale beside large ones."""
+    missing = [max(0, side - length) for length in images.shape[2:]]
+    return np.pad(images, [(0, 0), (0, 0), *((gap // 2, gap - gap // 2) for gap in missing)])
+
+
 def _some_rows(outcome: Outcome, count: int) -> NDArray[np.int64]:
     pool = outcome.ground.usable(outcome.ground.splits[0].pool)
     return np.sort(np.random.default_rng(outcome.ground.seed).permutation(pool)[:count])
@@ -144,7 +150,7 @@ def _views(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Rows]:
     for which in runs:
         trainer = _trainer(outcome, which)
         views = [view.pixels for view in render(stored, trainer.views, seed=0, step=0)]
-        images = np.stack([_bytes(p) for p in (original, *views)], axis=1)
+        images = np.stack([_framed(_bytes(p), original.shape[-1]) for p in (original, *views)], axis=1)
         columns = ["original", *[f"view {i + 1}" for i in range(len(views))]]
         sheets[which.method] = Rows(columns, images, [f"row {row}" for row in rows])
     return sheets

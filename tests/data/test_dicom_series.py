@@ -367,6 +367,39 @@ def test_ultrasound_is_taken_to_show_text_whatever_its_header_says(tmp_path, mod
     assert bool(dicom.examine("one", tmp_path).head.burnt) == burnt
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("InstanceNumber", 9, lambda head: head.instance == 9),
+        ("ImagePositionPatient", [1, 2, 3], lambda head: head.frames[0].position == (1, 2, 3)),
+        ("ContentTime", "101112", lambda head: head.frames[0].soft[-1] == "101112"),
+        ("AcquisitionTime", "101113", lambda head: head.frames[0].soft[-2] == "101113"),
+        ("TriggerTime", "17", lambda head: head.frames[0].soft[-3] == "17"),
+        ("AcquisitionNumber", 4, lambda head: head.frames[0].soft[-4] == "4"),
+        ("EchoTime", 4, lambda head: head.frames[0].hard == "4.00//"),
+        ("PixelSpacing", [2, 3], lambda head: head.frames[0].spacing == (2, 3)),
+        ("ImageOrientationPatient", [0, 1, 0, 1, 0, 0], lambda head: head.frames[0].orientation == (0, 1, 0, 1, 0, 0)),
+        ("PatientID", "two", lambda head: head.patient == "two"),
+        ("SeriesInstanceUID", "1.2.9", lambda head: head.series == "1.2.9"),
+        ("WindowWidth", 90, lambda head: head.window == (40, 90)),
+        ("RescaleSlope", 0, lambda head: len(head.doubts) == 1),
+        ("BurnedInAnnotation", "YES", lambda head: head.burnt != ""),
+        ("PhotometricInterpretation", "MONOCHROME1", lambda head: head.window == (215, 400)),
+    ],
+)
+def test_a_file_is_not_taken_for_the_one_before_that_says_nearly_the_same(tmp_path, name, value, found):
+    said = {
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "ImagePositionPatient": [0, 0, 0],
+        "InstanceNumber": 1, "WindowCenter": 40, "WindowWidth": 400,
+    }  # fmt: skip
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    write(tmp_path / "one", pixels, **said)
+    write(tmp_path / "two", pixels, **said | {name: value})
+    one, two = (dicom.examine(path, tmp_path).head for path in ("one", "two"))
+    assert not found(one) and found(two)
+    assert (one.path, two.path) == ("one", "two") and one.sop != two.sop
+
+
 def rewrite(file, element, value):
     """Put a text into a file that a careful writer would refuse."""
     raw = file.read_bytes()

@@ -37,6 +37,15 @@ def test_percentiles_of_large_images_are_close_and_their_extremes_exact(dtype):
     np.testing.assert_allclose(ranks, RANKS, atol=1)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("shape", [(1, 512, 400), (3, 96, 41), (1, 97, 41), (1, 16, 90), (2, 8, 8)])
+def test_thumbs_of_integers_are_those_of_floats(dtype, shape):
+    limits = np.iinfo(dtype)
+    pixels = np.random.default_rng(3).integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    expected = facts_of(pixels.astype(np.float32)).thumb
+    np.testing.assert_allclose(facts_of(pixels).thumb, expected, rtol=1e-5, atol=1e-5 * limits.max)
+
+
 def test_percentiles_do_not_keep_to_some_columns():
     stripes = np.tile(np.arange(512, dtype=np.int16) % 4, (1, 512, 1))
     assert facts_of(stripes).quantiles[0].tolist() == [np.clip(np.ceil(rank / 25) - 1, 0, 3) for rank in RANKS]

@@ -5,7 +5,6 @@ Pure and fast: no file of pixels is opened again.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from medprior.data.facts import RANKS, THUMB_2D, THUMB_3D
 from medprior.data.indexing.cache import SCHEMA
-from medprior.data.indexing.examining import Row, facts_row, row_facts
+from medprior.data.indexing.examining import Row, facts_row, row_facts, row_head
 from medprior.data.scan import Note, Source
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from medprior.data.readers.dicom import Assembled, Examined, Segmentation
     from medprior.data.readers.dicom.headers import Head
 
-_LEFT_BEHIND = ("size", "mtime_ns", "stamps", "header", "kind", "reason", "doubts")
-_OF_FILES = ["path", "header", "hash", "grey", "quantiles", "thumb", "values", "voxels"]
+_LEFT_BEHIND = ("size", "mtime_ns", "stamps", "header", "common", "kind", "reason", "doubts")
+_OF_FILES = ["path", "header", "common", "hash", "grey", "quantiles", "thumb", "values", "voxels"]
 """What is needed of DICOM files to put them together."""
 _ROWS_AT_ONCE = 1000
 OPTIONAL = (
@@ -113,10 +112,8 @@ def _place(one: Head | Segmentation) -> tuple[str, str, str]:
 
 def _examined(rows: Sequence[Row]) -> Examined:
     from medprior.data.readers.dicom import Examined
-    from medprior.data.readers.dicom.headers import Head
 
-    first, facts = rows[0], [row_facts(row) for row in rows if row["hash"] is not None]
-    return Examined(Head.from_json(json.loads(first["header"])), tuple(facts))
+    return Examined(row_head(rows[0]), tuple(row_facts(row) for row in rows if row["hash"] is not None))
 
 
 def _row(scan: Assembled) -> Row:

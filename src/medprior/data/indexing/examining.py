@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,12 @@ from medprior.data.readers.guard import refusal
 from medprior.data.scan import Scan, Source
 from medprior.errors import DataError
 
+if TYPE_CHECKING:
+    from medprior.data.readers.dicom.headers import Head
+
 Row = dict[str, Any]
+_OWN = ("sop", "instance", "frames")
+"""What every slice of a series says for itself, beside its path."""
 
 
 def examine(file: File, root: Path, keys: PatientKeys) -> list[Row]:
@@ -86,6 +92,36 @@ def row_facts(row: Row) -> Facts:
     return Facts(row["hash"], bool(row["grey"]), quantiles, thumb.reshape(shape), values, int(row["voxels"]))
 
 
+def head_row(head: Head, keys: PatientKeys) -> Row:
+    """The head of a file as columns, with keys for patient and study: its own part, and what the slices of a series
+    mostly have in common."""
+    said = head.to_json()
+    own = [said.pop(name) for name in _OWN]
+    del said["path"]
+    return {"header": json.dumps(own), "common": _common(tuple(said.items()), keys)}
+
+
+@lru_cache(maxsize=16)
+def _common(said: tuple[tuple[str, Any], ...], keys: PatientKeys) -> str:
+    named = dict(said)
+    return json.dumps(named | {"patient": keys(named["patient"]), "study": keys(named["study"])})
+
+
+def row_head(row: Row) -> Head:
+    """What `head_row` wrote."""
+    from medprior.data.readers.dicom.headers import Head, frames_from_json
+
+    own = dict(zip(_OWN, json.loads(row["header"]), strict=True))
+    return Head(**_in_common(row["common"]) | own | {"path": row["path"], "frames": frames_from_json(own["frames"])})
+
+
+@lru_cache(maxsize=16)
+def _in_common(said: str) -> dict[str, Any]:
+    from medprior.data.readers.dicom.headers import tuples
+
+    return {name: tuples(value) for name, value in json.loads(said).items()}
+
+
 def _what(error: DataError | OSError) -> str:
     return error.what if isinstance(error, DataError) else str(error)
 
@@ -140,7 +176,6 @@ def _dicom_rows(path: str, root: Path, keys: PatientKeys) -> list[Row]:
     found = dicom.examine(path, root)
     if found.note is not None:
         return [{"kind": found.note.kind, "reason": found.note.reason}]
-    private = {"patient": keys(found.head.patient), "study": keys(found.head.study)}
-    header = {"header": json.dumps(found.head.to_json() | private)}
+    header = head_row(found.head, keys)
     frames: list[Row] = [{"frame": i, **facts_row(facts)} for i, facts in enumerate(found.facts)]
     return [frames[0] | header, *frames[1:]] if frames else [header]

@@ -54,6 +54,12 @@ def _plain(elements: Elements) -> Frame:
     hard = (
         f"{echo}/{elements.text(tags.TEMPORAL_POSITION_IDENTIFIER)}/{_rounded(elements.number(tags.DIFFUSION_B_VALUE))}"
     )
+    direction = _direction(elements.numbers(tags.IMAGE_ORIENTATION_PATIENT))
+    return own_frame(elements, Frame(None, direction, _spacing(elements), hard))
+
+
+def own_frame(elements: Elements, alike: Frame) -> Frame:
+    """The frame of a file of one, from that of a file that differs in `tags.OWN` alone."""
     soft = (
         "\\".join(elements.texts(tags.IMAGE_TYPE)),
         elements.text(tags.ACQUISITION_NUMBER),
@@ -61,13 +67,8 @@ def _plain(elements: Elements) -> Frame:
         elements.text(tags.ACQUISITION_TIME),
         elements.text(tags.CONTENT_TIME),
     )
-    return Frame(
-        _numbers(elements.numbers(tags.IMAGE_POSITION_PATIENT), 3),
-        _direction(elements.numbers(tags.IMAGE_ORIENTATION_PATIENT)),
-        _spacing(elements),
-        hard,
-        soft,
-    )
+    position = _numbers(elements.numbers(tags.IMAGE_POSITION_PATIENT), 3)
+    return Frame(position, alike.orientation, alike.spacing, alike.hard, soft)
 
 
 def _spacing(elements: Elements) -> tuple[float, ...] | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from medprior.data.readers.dicom import functional, tags
-from medprior.data.readers.dicom.elements import Elements
+from medprior.data.readers.dicom.elements import SERIES_REMEMBERED, Elements
 from medprior.data.readers.dicom.functional import Frame
 from medprior.data.readers.dicom.layout import Layout
 from medprior.data.readers.dicom.oddities import doubts_of, other_units
@@ -79,11 +80,17 @@ class Head:
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> Head:
         """The head that `to_json` wrote, also after a way through JSON."""
-        values = {name: _tuples(said[name]) for name in cls.__dataclass_fields__ if name in said}
-        return cls(**{**values, "frames": tuple(Frame(*map(_tuples, frame)) for frame in said["frames"])})
+        values = {name: tuples(said[name]) for name in cls.__dataclass_fields__ if name in said}
+        return cls(**{**values, "frames": frames_from_json(said["frames"])})
 
 
-def _tuples(value: Any) -> Any:
+def frames_from_json(said: Sequence[Sequence[Any]]) -> tuple[Frame, ...]:
+    """The frames that `Head.to_json` wrote."""
+    return tuple(Frame(*map(tuples, frame)) for frame in said)
+
+
+def tuples(value: Any) -> Any:
+    """What JSON made a list of, as it was."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -102,13 +109,30 @@ def class_name(uid: str) -> str:
 def head_of(path: str, elements: Elements, layout: Layout | None, types: Sequence[np.dtype[Any]] = ()) -> Head:
     """The head of a file; `layout` is None where it holds no image, `types` are those of its frames as they were
     decoded."""
+    if layout is None or layout.frames > 1 or elements.nested:
+        return _head(path, elements, layout, tuple(types))
+    alike = _alike(elements.alike, layout, tuple(types))
+    own = {"path": path, "frames": (functional.own_frame(elements, alike.frames[0]),), **_numbered(elements)}
+    return Head(**vars(alike) | own)
+
+
+@lru_cache(maxsize=SERIES_REMEMBERED)
+def _alike(elements: Elements, layout: Layout, types: tuple[np.dtype[Any], ...]) -> Head:
+    return _head("", elements, layout, types)
+
+
+def _numbered(elements: Elements) -> dict[str, Any]:
+    return {"sop": elements.text(tags.SOP_INSTANCE_UID), "instance": elements.integer(tags.INSTANCE_NUMBER, 0)}
+
+
+def _head(path: str, elements: Elements, layout: Layout | None, types: tuple[np.dtype[Any], ...]) -> Head:
     uid = class_of(elements)
     kind = "none" if layout is None else "segmentation" if uid in SEGMENTATIONS else "image"
     return Head(
         path,
         kind,
         uid,
-        sop=elements.text(tags.SOP_INSTANCE_UID),
+        **_numbered(elements),
         series=elements.text(tags.SERIES_INSTANCE_UID),
         study=elements.text(tags.STUDY_INSTANCE_UID),
         reference_frame=elements.text(tags.FRAME_OF_REFERENCE_UID),
@@ -116,7 +140,6 @@ def head_of(path: str, elements: Elements, layout: Layout | None, types: Sequenc
         patient=patient_of(elements),
         image_type=elements.texts(tags.IMAGE_TYPE),
         description=elements.text(tags.SERIES_DESCRIPTION),
-        instance=elements.integer(tags.INSTANCE_NUMBER, 0),
         rows=layout.rows if layout else 0,
         columns=layout.columns if layout else 0,
         channels=channels_of(layout) if layout else 0,

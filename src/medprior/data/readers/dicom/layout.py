@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from medprior.data.readers.dicom import tags
-from medprior.data.readers.dicom.elements import UNDEFINED, Elements
+from medprior.data.readers.dicom.elements import SERIES_REMEMBERED, UNDEFINED, Elements
 from medprior.data.readers.dicom.syntaxes import NATIVE
 from medprior.errors import DataError
 
@@ -75,7 +76,14 @@ def layout_of(elements: Elements) -> Layout:
     """
     if elements.pixels is None:
         raise DataError("its header is that of an image, but the pixel data are missing")
-    floats = _FLOATS.get(elements.pixels[0])
+    found = _stated(elements.alike, elements.pixels[0])
+    _require_room(found, elements)
+    return found
+
+
+@lru_cache(maxsize=SERIES_REMEMBERED)
+def _stated(elements: Elements, pixels: int) -> Layout:
+    floats = _FLOATS.get(pixels)
     allocated = floats.itemsize * 8 if floats else elements.integer(tags.BITS_ALLOCATED, 0)
     stored = allocated if floats else elements.integer(tags.BITS_STORED, 0) or allocated
     found = Layout(
@@ -94,7 +102,6 @@ def layout_of(elements: Elements) -> Layout:
         padding=None,
     )
     _check(found)
-    _require_room(found, elements)
     return found if floats else _with_padding(found, elements)
 
 

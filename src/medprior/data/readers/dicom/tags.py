@@ -112,6 +112,13 @@ NESTED = frozenset(
 """Sequences of a file's first level whose presence matters."""
 LANDMARKS = NESTED.union(PIXELS)
 """Elements whose place or presence matters."""
+OWN = frozenset(
+    (
+        *(SOP_INSTANCE_UID, INSTANCE_NUMBER, IMAGE_POSITION_PATIENT),
+        *(ACQUISITION_NUMBER, TRIGGER_TIME, ACQUISITION_TIME, CONTENT_TIME),
+    )
+)
+"""What every slice of a series says for itself; the rest mostly is the same in all."""
 _DESCRIPTORS = [RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR + n for n in range(3)]
 NUMBERS = {
     **dict.fromkeys((SAMPLES_PER_PIXEL, PLANAR_CONFIGURATION, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED), "H"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class DataSettings(Section):
     patient: str | None = Field(None, description="column of the label file that names the patient")
     label: tuple[str, ...] = Field((), description="label column; several make a multi-label task")
     split: str | None = Field(None, description="column of the published split, where it is not called split")
+    unlabelled: Path | None = Field(None, description="a further folder of scans, which are only ever pre-trained on")
     size: int | None = Field(
         None, ge=16, le=1024, description="side of a view in pixels; chosen from the data when absent"
     )
@@ -45,6 +47,7 @@ class PretrainSettings(Section):
     """Pre-training on the unlabelled scans."""
 
     methods: tuple[str, ...] = Field((), description="methods to compare; chosen from the machine when absent")
+    arms: tuple[str, ...] = Field((), description="method@encoder pairs instead of methods; imagenet@... as well")
     backbone: str | None = Field(None, description="encoder; each method's default when absent")
     preset: str = Field("small", description="settings of the method: paper, small, ...")
     weights: str | None = Field(None, description="start from this encoder folder, weights file, timm or hf-hub: name")
@@ -109,16 +112,21 @@ def load_settings(
     assignments: Iterable[str] = (),
     overrides: Mapping[str, Any] | None = None,
     methods: Iterable[str] = (),
+    base: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Settings from a YAML file, then `section.key=value` assignments, then `overrides` (same dotted names).
 
     Args:
         methods: names that may stand as a section of their own (`simclr.temperature=0.2`).
+        base: sections that go before the assignments, where there is no file.
 
     Raises:
         SettingsError: unknown name (with the nearest), wrong value (with what is allowed), unreadable file.
     """
-    tree: dict[str, Any] = _read_yaml(file) if file else {}
+    tree: dict[str, Any] = deepcopy(dict(base or {}))
+    if file:
+        tree = read_yaml(file)
+        check_file(tree, file)
     for assignment in assignments:
         name, found, value = assignment.partition("=")
         if not found:
@@ -143,6 +151,19 @@ def validate(tree: Mapping[str, Any]) -> Settings:
         given = first.get("input")
         do = f"Give another value with its option (medprior run --help) or with --set {where}=..."
         raise SettingsError(f"wrong value {given!r}: {first['msg'].lower()}", where=f"setting {where}", do=do) from None
+
+
+def check_file(tree: Mapping[str, Any], file: Path) -> None:
+    """Check the settings that a file holds; the error names the file beside the setting.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    try:
+        validate(tree)
+    except SettingsError as error:
+        where = ", ".join(part for part in (str(file), error.where) if part)
+        raise SettingsError(error.what, where=where, do=error.do) from None
 
 
 def _check_names(tree: Mapping[str, Any]) -> None:
@@ -186,7 +207,12 @@ def _parse(value: str, name: str) -> Any:
     return parsed
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The sections of a YAML file, unchecked.
+
+    Raises:
+        SettingsError: it cannot be read, or holds no sections.
+    """
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -17,6 +17,9 @@ from medprior.cli import options as o
 from medprior.cli.bench import bench
 from medprior.cli.display import Terminal
 from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
+
+if TYPE_CHECKING:
+    from medprior.study.recipe import Recipe
 
 app = typer.Typer(
     name="medprior",
@@ -28,6 +31,8 @@ app = typer.Typer(
 )
 Encoder = Annotated[Path, typer.Argument(help="Folder of a pre-training run, or a weights file.", show_default=False)]
 PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a finished run.", show_default=False)]
+PRIVATE_SETTINGS = {"pretrain.weights": "WEIGHTS", "data.unlabelled": "POOL", "data.salt": "SALT"}
+"""Settings whose values are paths, and the words that stand for them in a report."""
 
 
 def main() -> None:
@@ -97,12 +102,25 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+def _recipe(scans: Path, labels: Path | None, unlabelled: Path | None, config: Path | None) -> Recipe:
+    """What SCANS and the options beside it name: a folder, or a recipe whose paths the options go before."""
+    from medprior.study.recipe import Recipe, is_recipe, read_recipe
+
+    if not is_recipe(scans):
+        return Recipe(scans, labels, unlabelled, {})
+    if config is not None:
+        do = "Write the settings into the recipe, or give single ones with --set section.key=value"
+        raise SettingsError("a recipe holds its settings itself", where="--config", do=do)
+    return read_recipe(scans, labels=labels, unlabelled=unlabelled)
+
+
 def _study_command(everything: bool) -> Callable[..., None]:
     """`run` and `compare` take the same words; they differ in the methods that are meant when none are named."""
 
     def command(
-        scans: o.Scans,
+        scans: o.ScansOrRecipe,
         labels: o.Labels = None,
+        unlabelled: o.Unlabelled = None,
         out: o.Out = Path("out"),
         methods: o.Methods = None,
         backbone: o.Backbone = None,
@@ -118,23 +136,25 @@ def _study_command(everything: bool) -> Callable[..., None]:
         config: o.Config = None,
         set_: o.Set = None,
     ) -> None:
-        from medprior.methods import METHODS
-
-        named = methods or (",".join(METHODS.names()) if everything else None)
-        settings = o.make_settings(
-            config, set_, methods=named, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
-            patient=patient, label=label, split=split, free_validation=free_validation, dedupe=dedupe,
+        recipe = _recipe(scans, labels, unlabelled, config)
+        settings = o.study_settings(
+            config, set_, everything=everything, base=recipe.settings, methods=methods, backbone=backbone, size=size,
+            budgets=budgets, seeds=seeds, minutes=minutes, patient=patient, label=label, split=split,
+            unlabelled=recipe.unlabelled, free_validation=free_validation, dedupe=dedupe,
         )  # fmt: skip
-        _study(scans, labels, out, settings, private={config: "SETTINGS.yaml"})
+        private = {scans: "RECIPE.yaml", labels: "LABELS.csv", unlabelled: "POOL", config: "SETTINGS.yaml"}
+        _study(recipe.scans, recipe.labels, out, settings, private=private)
 
     return command
 
 
 app.command(
-    "run", help="Folder in, verdict out: pre-train, adapt at several label budgets, compare with scratch, report."
+    "run",
+    help="Folder in, verdict out: pre-train, adapt at several label budgets, compare with scratch, report.",
 )(_study_command(everything=False))
 app.command(
-    "compare", help="Several methods under one protocol: all that are registered, unless --methods names some."
+    "compare",
+    help="Several methods under one protocol: those of a recipe (.yaml) or of --methods, else all that are registered.",
 )(_study_command(everything=True))
 
 
@@ -323,7 +343,7 @@ def _study(
     terminal = terminal or Terminal()
     with polite_stop() as stop:
         outcome = run_study(scans, labels, settings, out, progress=terminal, stop=stop)
-    command = _shared_command({scans: "SCANS", labels: "LABELS.csv", out: "OUT", **(private or {})})
+    command = _shared_command({**(private or {}), scans: "SCANS", labels: "LABELS.csv", out: "OUT"})
     page = report(outcome, command)
     card, _ = data_card(outcome.ground.catalog, out, settings.data.ct_window)
     terminal.say("")
@@ -338,9 +358,14 @@ def _study(
 def _shared_command(private: dict[Path | None, str]) -> str:
     """This command as it may stand in a report: paths, which often name patients, give way to words."""
     words = {str(path): word for path, word in private.items() if path is not None}
-    shown = [words.get(word, word) for word in sys.argv[1:]]
+    shown = [words.get(_as_path(word), word) for word in sys.argv[1:]]
     for number, word in enumerate(shown):
         name, _, value = word.partition("=")
-        if value in words or name == "pretrain.weights":
-            shown[number] = f"{name}={words.get(value, 'WEIGHTS')}"
+        if _as_path(value) in words or name in PRIVATE_SETTINGS:
+            shown[number] = f"{name}={words.get(_as_path(value), PRIVATE_SETTINGS.get(name, 'PATH'))}"
     return shlex.join(["medprior", *shown])
+
+
+def _as_path(word: str) -> str:
+    """A path as it compares: a folder may be written with a slash at its end."""
+    return str(Path(word)) if word else word

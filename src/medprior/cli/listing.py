@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import os
 import shutil
 import time
@@ -40,7 +41,7 @@ def show_method(name: str, console: Console) -> None:
     """
     kind = METHODS.get(name)
     console.print(f"[bold]{name}[/bold]\n")
-    console.print((kind.__doc__ or "").strip(), markup=False)
+    console.print(inspect.cleandoc(kind.__doc__ or ""), markup=False)
     for preset, values in _presets(name).items():
         console.print(f"\n[bold]{preset}[/bold]")
         console.print(yaml.safe_dump(values, sort_keys=False).rstrip(), markup=False, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,10 @@ from medprior.config import Settings, load_settings
 from medprior.errors import SettingsError, unknown
 
 Scans = Annotated[Path, typer.Argument(help="Folder of scans, or one .npz/.npy file.", show_default=False)]
+ScansOrRecipe = Annotated[
+    Path,
+    typer.Argument(metavar="SCANS", help="Folder of scans, .npz/.npy file, or a recipe (.yaml).", show_default=False),
+]
 Labels = Annotated[
     Path | None, typer.Option(help="CSV with a path column and one or more label columns.", show_default=False)
 ]
@@ -24,6 +29,9 @@ Minutes = Annotated[float | None, typer.Option(help="Time for the whole study (d
 Patient = Annotated[str | None, typer.Option(help="Column that names the patient.", show_default=False)]
 Label = Annotated[
     str | None, typer.Option(help="Label column; several, with commas, make a multi-label task.", show_default=False)
+]
+Unlabelled = Annotated[
+    Path | None, typer.Option(help="A further folder of scans, only ever pre-trained on.", show_default=False)
 ]
 Split = Annotated[
     str | None, typer.Option(help="Column of the published split, if not called split.", show_default=False)
@@ -40,8 +48,10 @@ Set = Annotated[
 ]
 
 
-def make_settings(config: Path | None, assignments: list[str] | None, **options: Any) -> Settings:
-    """Settings from a file, `--set` and the options, the later over the earlier.
+def make_settings(
+    config: Path | None, assignments: list[str] | None, *, base: Mapping[str, Any] | None = None, **options: Any
+) -> Settings:
+    """Settings from a recipe (`base`) or a file, then `--set`, then the options, the later over the earlier.
 
     Raises:
         SettingsError: an unknown name or a wrong value.
@@ -55,6 +65,7 @@ def make_settings(config: Path | None, assignments: list[str] | None, **options:
             raise unknown("method", method, names, see="medprior methods")
     overrides = {
         "pretrain.methods": methods,
+        "pretrain.arms": () if methods else None,
         "pretrain.backbone": options.get("backbone"),
         "data.size": options.get("size"),
         "study.budgets": parse_budgets(options.get("budgets")),
@@ -63,10 +74,27 @@ def make_settings(config: Path | None, assignments: list[str] | None, **options:
         "data.patient": options.get("patient"),
         "data.label": split_names(options.get("label")),
         "data.split": options.get("split"),
+        "data.unlabelled": options.get("unlabelled"),
         "study.free_validation": options.get("free_validation") or None,
         "data.dedupe": options.get("dedupe") or None,
     }
-    return load_settings(config, assignments or (), overrides, methods=names)
+    return load_settings(config, assignments or (), overrides, methods=names, base=base)
+
+
+def study_settings(
+    config: Path | None, assignments: list[str] | None, *, everything: bool, base: Mapping[str, Any], **options: Any
+) -> Settings:
+    """The settings of a study; where `everything` is meant and no method is named anywhere, it is all of them.
+
+    Raises:
+        SettingsError: an unknown name or a wrong value.
+    """
+    from medprior.methods import METHODS
+
+    settings = make_settings(config, assignments, base=base, **options)
+    if not everything or settings.pretrain.methods or settings.pretrain.arms:
+        return settings
+    return make_settings(config, assignments, base=base, **{**options, "methods": ",".join(METHODS.names())})
 
 
 def split_names(text: str | None) -> tuple[str, ...] | None:

@@ -16,12 +16,13 @@ from medprior.data.store.pixels import PixelStore
 from medprior.errors import SettingsError
 from medprior.files import alone_in, make_folder
 from medprior.progress import Progress, silent
-from medprior.study.arms import Pretraining
+from medprior.study.arms import BORROWED, Pretraining
+from medprior.study.choice import check_methods, chosen_methods
 from medprior.study.found import catalog_lines, write_problems
 from medprior.study.ground import Ground, common_modality, view_size
 from medprior.study.plan import DEFAULT_MINUTES
-from medprior.study.pretraining import check_methods, chosen_methods, make_trainer, run_pretraining, training_preset
-from medprior.study.reading import index_scans
+from medprior.study.pretraining import make_trainer, run_pretraining, training_preset
+from medprior.study.reading import index_all
 from medprior.study.record import Record
 from medprior.study.words import pixels_line
 from medprior.tasks.classification import Classification
@@ -66,7 +67,7 @@ def _pretrain_each(
 
 def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, progress: Progress = silent) -> Ground:
     """The ground of a pre-training alone: every readable scan may be seen, nothing is tested."""
-    catalog = index_scans(scans, settings, out, progress)
+    catalog = index_all(scans, settings, out, progress)
     write_problems(catalog, out)
     for line in catalog_lines(catalog):
         progress.say(line)
@@ -109,6 +110,8 @@ def given_encoder(place: Path) -> str:
 
 
 def _affordable(ground: Ground, store: object, settings: Settings, method: str, backbone: str, seconds: float) -> int:
+    if method in BORROWED:
+        return 1
     trainer = make_trainer(ground, store, settings, method, backbone, fold=0, seed=0, steps=WARM + TIMED)  # type: ignore[arg-type]
     trainer.method.train()
     times = []

@@ -10,6 +10,10 @@ AdaptationName = Literal["scratch", "scratch-2x", "probe", "fine-tune"]
 SCRATCH = "scratch"
 GIVEN = "given"
 """The arm of an encoder that was pre-trained elsewhere."""
+IMAGENET = "imagenet"
+"""The arm of the weights that were published for an encoder."""
+BORROWED = frozenset({GIVEN, IMAGENET})
+"""Arms whose encoders are taken as they are."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _train(bench: Bench, cell: Cell, train: Labelled, stop: Stop) -> Model:
 
 def _predictor(bench: Bench, model: Model, temperature: float, origin: dict[str, object]) -> Predictor:
     ground = bench.ground
-    rows = ground.usable(np.arange(len(ground.catalog)))
+    rows = ground.usable(np.setdiff1d(np.arange(len(ground.catalog)), ground.pool))
     some = np.random.default_rng(0).permutation(rows)[:2000]
     features = embed(model.encoder, bench.store, np.sort(some), ground.base)
     pre = Preprocessing(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medprior.config import Settings
 from medprior.data.catalog import Catalog
 from medprior.data.duplicates.copies import copies_said, without_copies
+from medprior.data.pool import in_pool
 from medprior.data.splits import Split, budget_rows, measurable_labels, study_splits
 from medprior.data.store.pixels import PixelStore
 from medprior.errors import LabelError
@@ -60,6 +61,16 @@ class Ground:
         """The patient of every row as a number: the first row that is theirs."""
         return self.catalog.persons()
 
+    @cached_property
+    def pool(self) -> NDArray[np.int64]:
+        """Catalog rows of a folder of their own, which only encoders see."""
+        return np.flatnonzero(in_pool(self.catalog.table))
+
+    @property
+    def known_patients(self) -> int:
+        """Patients whom files or labels name."""
+        return len(set(self.catalog.table["patient"]) - {""})
+
     def moments(self, fold: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel over the scans an encoder of `fold` may see."""
         return self.store.moments(self.usable(self.splits[fold].pretrain))
@@ -105,7 +116,7 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
     whole = splits
     if settings.data.dedupe:
         splits = [without_copies(split, catalog.duplicates) for split in splits]
-    warnings = [*warnings, *copies_said(whole, splits, catalog.duplicates.cluster)]
+    warnings = [*warnings, *_tested_said(catalog, whole), *copies_said(whole, splits, catalog.duplicates.cluster)]
     task = Classification(catalog.labels.kind, tuple(catalog.labels.names))
     labels, left_out = _measured(catalog, splits, task)
     if labels is not None:
@@ -137,6 +148,21 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         labels=labels,
         warnings=(*catalog.warnings, *warnings, *more),
     )
+
+
+def _tested_said(catalog: Catalog, splits: Sequence[Split]) -> list[str]:
+    """A warning for images of the pool that no encoder of some split may see, for their patients are tested."""
+    pool = np.flatnonzero(in_pool(catalog.table))
+    most = max(int((~np.isin(pool, split.pretrain)).sum()) for split in splits)
+    if not most:
+        return []
+    images = (
+        "1 image of the pool is of a tested patient and"
+        if most == 1
+        else f"{most:,} images of the pool are of tested patients and"
+    )
+    where = " (at most, in a fold)" if len(splits) > 1 else ""
+    return [f"{images} left out of pre-training{where}."]
 
 
 def _measured(

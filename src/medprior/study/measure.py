@@ -11,7 +11,7 @@ import torch
 from medprior.config import Settings
 from medprior.data.store.pixels import ResidentStore
 from medprior.progress import Progress, silent
-from medprior.study.arms import GIVEN, Grid
+from medprior.study.arms import BORROWED, Grid
 from medprior.study.ground import Ground
 from medprior.study.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
@@ -30,7 +30,7 @@ def measure_rates(
     rows = ground.usable(ground.splits[0].pool)
     with progress.task("Measuring this machine", len(grid.methods) + len(grid.backbones)) as bar:
         for method, backbone in grid.methods:
-            if method == GIVEN:
+            if method in BORROWED:
                 pretrain[(method, backbone)] = 1e-3
                 continue
             trainer = make_trainer(ground, store, settings, method, backbone, fold=0, seed=0, steps=WARM + TIMED)

@@ -17,10 +17,10 @@ from medprior.data.store.pixels import ResidentStore
 from medprior.errors import MedpriorError, unknown
 from medprior.files import make_folder, replace_file
 from medprior.methods import METHODS
-from medprior.methods.factory import create_method, make_config, presets
+from medprior.methods.factory import create_method, presets
 from medprior.methods.method import DataFacts, Method, TrainingPreset
 from medprior.progress import Progress, silent
-from medprior.study.arms import GIVEN, Pretraining
+from medprior.study.arms import BORROWED, IMAGENET, Pretraining
 from medprior.study.ground import Ground
 from medprior.training.adapt import embed
 from medprior.training.interrupt import Stop, never
@@ -28,41 +28,13 @@ from medprior.training.loop import PretrainPlan, Trainer, pretrain
 from medprior.training.optim import OptimizerPlan, scaled_lr
 from medprior.training.run import Run
 
-UNTOLD: IncEx = {"pretrain": {"methods", "seeds", "checkpoint_seconds", "compile"}}
+UNTOLD: IncEx = {"pretrain": {"methods", "arms", "seeds", "checkpoint_seconds", "compile"}}
 """Settings of a study that one pre-training run does not depend on."""
 
 
 def seed_of(*parts: object) -> int:
     """A stable 31-bit seed from names and numbers: neighbours in a grid share no random stream."""
     return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF
-
-
-CPU_METHODS, GPU_METHODS = ("mae",), ("simclr", "mae")
-"""What is run when nothing was asked for: of the methods, MAE learns from the most images in a minute of a CPU."""
-
-
-def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool) -> tuple[tuple[str, str], ...]:
-    """(method, encoder) pairs: those asked for, a given encoder, or what suits the machine.
-
-    Raises:
-        SettingsError: no such method.
-    """
-    asked = settings.pretrain
-    if asked.weights and not asked.methods:
-        return ((GIVEN, asked.backbone or "resnet18"),)
-    methods = asked.methods or (GPU_METHODS if on_gpu else CPU_METHODS)
-    return tuple((method, suitable_backbone(method, asked.backbone, spatial_dims, on_gpu)) for method in methods)
-
-
-def check_methods(settings: Settings) -> None:
-    """Refuse unknown presets and wrong settings of the methods asked for before any work.
-
-    Raises:
-        SettingsError: with the nearest right name, or what is allowed.
-    """
-    for method in {*settings.pretrain.methods, *settings.method}:
-        training_preset(settings, method)
-        make_config(method, settings.pretrain.preset, settings.method.get(method))
 
 
 def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu: bool) -> str:
@@ -75,7 +47,7 @@ def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu:
     if asked:
         return asked
     if spatial_dims == 3:
-        return "vit_tiny"
+        return "resnet18" if kind.needs == "cnn" else "vit_tiny"
     if kind.needs == "vit":
         return "vit_small" if on_gpu else "vit_micro_patch8"
     return "resnet50" if on_gpu else "resnet18"
@@ -191,11 +163,12 @@ def run_pretraining(
     )
     if run.finished and _is_whole(folder):
         return folder
-    if which.method == GIVEN:
-        encoder = _given(ground, store, settings.pretrain.weights or "", which.backbone, which.fold)
+    if which.method in BORROWED:
+        weights = IMAGENET if which.method == IMAGENET else settings.pretrain.weights or ""
+        encoder = _given(ground, store, weights, which.backbone, which.fold)
         save_encoder(encoder, folder)
         _save_features(ground, store, encoder, folder, progress)
-        run.finish({"steps": 0, "seconds": 0.0, "weights": str(settings.pretrain.weights)})
+        run.finish({"steps": 0, "seconds": 0.0, "weights": weights})
         return folder
     trainer = make_trainer(
         ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps

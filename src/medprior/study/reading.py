@@ -8,6 +8,7 @@ from medprior.config import Settings
 from medprior.data.annotations.join import join_labels
 from medprior.data.annotations.label_table import read_label_table
 from medprior.data.catalog import Catalog, build_catalog
+from medprior.data.pool import check_apart, join_pool, renamed, without_labelled_copies
 from medprior.data.privacy import patient_keys
 from medprior.data.volumestore.volumes import VolumeStore
 from medprior.errors import OutputError, SettingsError
@@ -17,19 +18,42 @@ from medprior.progress import Progress, silent
 def read_catalog(
     scans: Path, labels: Path | None, settings: Settings, out: Path, progress: Progress = silent
 ) -> Catalog:
-    """Index `scans` and join `labels`; without a label file the labels must lie in the data (MedMNIST)."""
+    """Index `scans` and join `labels`; without a label file the labels must lie in the data (MedMNIST).
+
+    The pool of `data.unlabelled` follows, without the images in it that copy labelled ones.
+    """
     if labels is not None:
         read_label_table(labels.expanduser())  # a wrong file is said before hours of reading
-    catalog = index_scans(scans, settings, out, progress)
+    data = settings.data
+    found, pool = _index_both(scans, settings, out, progress)
+    catalog = found
     if labels is not None:
-        return join_labels(
-            catalog, labels, patient=settings.data.patient, label=settings.data.label or None, split=settings.data.split
-        )
-    return catalog
+        catalog = join_labels(found, labels, patient=data.patient, label=data.label or None, split=data.split)
+    if pool is None:
+        return catalog
+    return without_labelled_copies(join_pool(catalog, renamed(pool, found, catalog)), progress)
 
 
-def index_scans(scans: Path, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
-    """Index `scans`, reusing what `out` remembers of them."""
+def index_all(scans: Path, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
+    """Index `scans` and the pool of `data.unlabelled`, for a pre-training without labels."""
+    catalog, pool = _index_both(scans, settings, out, progress)
+    return catalog if pool is None else join_pool(catalog, pool)
+
+
+def _index_both(scans: Path, settings: Settings, out: Path, progress: Progress) -> tuple[Catalog, Catalog | None]:
+    """The scans, and the pool where there is one, each with an index of its own."""
+    folder = settings.data.unlabelled
+    if folder is None:
+        return index_scans(scans, settings, out, progress), None
+    check_apart(scans, folder)
+    catalog = index_scans(scans, settings, out, progress)
+    return catalog, index_scans(folder, settings, out, progress, name="index-unlabelled")
+
+
+def index_scans(
+    scans: Path, settings: Settings, out: Path, progress: Progress = silent, *, name: str = "index"
+) -> Catalog:
+    """Index `scans`, reusing what `out` remembers of them under `name`."""
     if out.resolve() == scans.resolve():
         do = "Choose another --out: results in it would be read as scans the next time"
         raise OutputError("the results cannot lie in the folder of scans itself", where=str(out), do=do)
@@ -38,7 +62,7 @@ def index_scans(scans: Path, settings: Settings, out: Path, progress: Progress =
         do = "Name a file elsewhere: whoever gets the results must not get the salt"
         raise SettingsError("the salt lies in the folder of results", where=f"setting data.salt: {data.salt}", do=do)
     keys = patient_keys(data.salt, hashed=data.patients == "hashed")
-    return build_catalog(scans, cache=out / "index.parquet", workers=data.workers, keys=keys, progress=progress)
+    return build_catalog(scans, cache=out / f"{name}.parquet", workers=data.workers, keys=keys, progress=progress)
 
 
 def store_all_volumes(catalog: Catalog, settings: Settings, out: Path, progress: Progress = silent) -> VolumeStore:

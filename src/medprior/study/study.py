@@ -12,19 +12,22 @@ import torch
 from medprior.config import Settings
 from medprior.data.catalog import PATIENTS_UNKNOWN
 from medprior.errors import RunError
+from medprior.evaluation.metrics import METRICS
 from medprior.files import alone_in, make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
-from medprior.study.arms import GIVEN, Cell, Grid
+from medprior.study.arms import BORROWED, Cell, Grid
 from medprior.study.best import is_whole, take_home
 from medprior.study.cells import Bench
+from medprior.study.choice import Chosen, check_methods, chosen_methods, without_missing
 from medprior.study.found import write_problems, write_rows
 from medprior.study.ground import Ground, prepare
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
-from medprior.study.pretraining import check_methods, chosen_methods, run_pretraining, training_preset
+from medprior.study.pretraining import run_pretraining, training_preset
 from medprior.study.reading import read_catalog
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
+from medprior.study.scores import score_table
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, pixels_line, plan_lines
 from medprior.study.workers import work_off, worker_count
@@ -56,7 +59,7 @@ def run_study(
 ) -> Outcome:
     """Folder in, verdict out. The same call on the same folder resumes.
 
-    Writes `results.csv`, `verdict.json`, `best/` and everything in between below `out`.
+    Writes `results.csv`, `scores.csv`, `verdict.json`, `best/` and everything in between below `out`.
 
     Raises:
         MedpriorError: bad input, another study in `out`, no space; or Interrupted. Finished cells stay.
@@ -84,15 +87,15 @@ def _run(
     record.same_data(catalog.fingerprint())
     write_problems(catalog, out)
     write_rows(catalog, out)
-    write_rows(catalog, out)
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
     store = ground.store.resident(device, settings.data.placement)
-    grid = make_grid(ground, settings, device.type == "cuda")
+    chosen = without_missing(make_grid(ground, settings, device.type == "cuda"), ground, out)
+    grid = chosen.grid
     found = tuple(ground_lines(ground, settings, device.type == "cuda"))
     for line in found:
         progress.say(line)
     schedule = _schedule(record, ground, grid, settings, store, began, progress)
-    planned = (pixels_line(store), *plan_lines(ground, grid, schedule, settings))
+    planned = (pixels_line(store), *plan_lines(ground, grid, schedule, settings, chosen.skipped))
     for line in planned:
         progress.say(line)
     for which in grid.pretrainings():
@@ -101,7 +104,7 @@ def _run(
         run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
     bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
     results = _adapt(bench, grid, progress, stop)
-    verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds)))
+    verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds), chosen))
     _write(out, results, verdict)
     kept = record.best() if is_whole(out / "best") else None
     best = kept or take_home(bench, grid, out / "best", progress=progress, stop=stop)
@@ -139,7 +142,7 @@ def _schedule(
     minutes = settings.study.minutes or DEFAULT_MINUTES
     most = {}
     for method, backbone in grid.methods:
-        if method == GIVEN:
+        if method in BORROWED:
             most[(method, backbone)] = 1
             continue
         preset = training_preset(settings, method)
@@ -187,13 +190,19 @@ def _finished(bench: Bench, cell: Cell) -> CellResult | None:
         return None
 
 
-def _facts(bench: Bench, most_seeds: int) -> dict[str, Any]:
+def _facts(bench: Bench, most_seeds: int, chosen: Chosen) -> dict[str, Any]:
     ground, settings = bench.ground, bench.settings
     known = [warning for warning in ground.warnings if warning != PATIENTS_UNKNOWN]  # the verdict says it itself
     return {
         "patients_known": ground.catalog.patients_known,
         "free_validation": settings.study.free_validation,
-        "warnings": [*known, *_given_warning(settings), *_fewer_seeds(settings, most_seeds), *_brief_warning(bench)],
+        "warnings": [
+            *known,
+            *chosen.skipped,
+            *_given_warning(settings),
+            *_fewer_seeds(settings, most_seeds),
+            *_brief_warning(bench),
+        ],
     }
 
 
@@ -222,6 +231,8 @@ def _given_warning(settings: Settings) -> list[str]:
 
 def _write(out: Path, results: StudyResults, verdict: dict[str, Any]) -> None:
     with said_plainly(out):
-        text = results.table().to_csv(index=False, float_format="%.6f")
+        text = results.table(METRICS).to_csv(index=False, float_format="%.6f")
+        scores = score_table(results, verdict).to_csv(index=False, float_format="%.6f")
     write_text(out / "results.csv", text)
+    write_text(out / "scores.csv", scores)
     write_json(out / "verdict.json", verdict)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medprior.config import Settings
 from medprior.data.store.resident import ResidentStore
-from medprior.study.arms import GIVEN, Grid
+from medprior.study.arms import GIVEN, IMAGENET, Grid
 from medprior.study.found import SHOWN, label_counts
 from medprior.study.ground import Ground, view_size
 from medprior.study.plan import Schedule
@@ -24,16 +26,21 @@ def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
     labelled = int(catalog.table["labelled"].sum())
     counts = label_counts(catalog)
     shown = ", ".join(counts[:SHOWN]) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
-    patients = f"{len(set(ground.patients)):,} patients" if catalog.patients_known else "patients unknown"
+    patients = f"{ground.known_patients:,} patients" if catalog.patients_known else "patients unknown"
     lines = [f"Found    {len(catalog):,} images, {labelled:,} with labels ({shown}), {patients}"]
     unreadable = int((catalog.problems["kind"] == "unreadable").sum())
     if unreadable:
         lines.append(f"         {unreadable} files could not be read; problems.csv says why")
-    lines += [f"         {warning}" for warning in ground.warnings]
+    lines += [*_pool_line(ground), *(f"         {warning}" for warning in ground.warnings)]
     numbers = f"{len(split.pool):,} images to learn from, {len(split.test):,} to test on"
     lines.append(f"Split    {_split_kind(ground)}: {numbers}; encoders may see {len(split.pretrain):,}")
     size, _, why = view_size(catalog, settings, on_gpu)
     return [*lines, f"Size     {size} px views, because {why}   (change with --size)"]
+
+
+def _pool_line(ground: Ground) -> list[str]:
+    count = len(ground.pool)
+    return [f"Pool     {count:,} further images, which are only ever pre-trained on"] if count else []
 
 
 def _split_kind(ground: Ground) -> str:
@@ -53,13 +60,18 @@ def pixels_line(store: ResidentStore) -> str:
     return f"Pixels   {len(store):,} images at {store.store.size} px {where}: {store.placement.reason}   {change}"
 
 
-def plan_lines(ground: Ground, grid: Grid, schedule: Schedule, settings: Settings) -> list[str]:
-    """What will be done, and how long it should take."""
+def plan_lines(
+    ground: Ground, grid: Grid, schedule: Schedule, settings: Settings, skipped: Sequence[str] = ()
+) -> list[str]:
+    """What will be done, what will not, and how long it should take."""
     lines = []
     runs = grid.pretrain_seeds * grid.folds
     for method, backbone in grid.methods:
         if method == GIVEN:
             lines.append(f"Plan     {backbone} from {settings.pretrain.weights}, as it is")
+            continue
+        if method == IMAGENET:
+            lines.append(f"Plan     {backbone} with the published ImageNet weights, as they are")
             continue
         steps, batch = schedule.pretrain_steps[(method, backbone)], training_preset(settings, method).batch_size
         times = f", {runs} runs" if runs > 1 else ""
@@ -67,6 +79,7 @@ def plan_lines(ground: Ground, grid: Grid, schedule: Schedule, settings: Setting
     steps_text = ", ".join(f"{b} ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
     unit = "patients" if ground.catalog.patients_known else "images"
     lines.append(f"         adapt at {steps_text} labelled {unit} x {grid.seeds} seeds; scratch at 1x and 2x the steps")
+    lines += [f"         {arm}" for arm in skipped]
     minutes = max(1, round(schedule.seconds / 60))
     return [
         *lines,

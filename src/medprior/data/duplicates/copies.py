@@ -27,6 +27,12 @@ def without_copies(split: Split, copies: Duplicates) -> Split:
     )
 
 
+def copies_of(guarded: NDArray[np.bool_], cluster: Rows) -> NDArray[np.bool_]:
+    """(N,) the rows that copy a guarded one, directly or over other copies; guarded rows are not among them."""
+    marked = np.unique(cluster[guarded])
+    return np.isin(cluster, marked[marked >= 0]) & ~guarded
+
+
 def copies_in_training(split: Split, cluster: Rows) -> int:
     """How many rows that an encoder may see are copies of a test row."""
     tested = np.unique(cluster[split.test])

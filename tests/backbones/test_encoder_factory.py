@@ -23,9 +23,11 @@ def test_too_small_images_are_refused() -> None:
         create_encoder("resnet18", size=16)
 
 
-def test_three_dimensions_are_for_vision_transformers_so_far() -> None:
-    with pytest.raises(SettingsError, match=r"no 3D form(.|\n)*vit_tiny"):
-        create_encoder("resnet18", spatial_dims=3)
+def test_three_dimensions_are_for_plain_transformers_and_convolutions() -> None:
+    with pytest.raises(SettingsError, match=r"swin_tiny has no 3D form(.|\n)*resnet18(.|\n)*vit_tiny"):
+        create_encoder("swin_tiny", spatial_dims=3)
+    with pytest.raises(SettingsError, match="32 pixels at least"):
+        create_encoder("resnet18", spatial_dims=3, size=16)
     with pytest.raises(SettingsError, match="2 or 3 spatial dimensions"):
         create_encoder("vit_tiny", spatial_dims=4)
 

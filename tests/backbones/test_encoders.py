@@ -23,6 +23,11 @@ CASES = [
     ("vit_small_patch14_reg4_dinov2", 1, 2, 28),
     ("vit_tiny", 1, 3, 32),
     ("vit_tiny_patch8", 2, 3, 16),
+    ("test_resnet", 2, 3, 32),
+    ("resnet18", 1, 3, 32),
+    ("convnext_atto", 1, 3, 32),
+    ("efficientnet_b0", 1, 3, 32),
+    ("densenet121", 1, 3, 32),
 ]
 
 
@@ -67,7 +72,10 @@ def test_layers_hold_every_parameter_once_from_input_to_output(case: tuple[Encod
     assert first in groups[0], "the input convolution belongs to the first layer"
 
 
-@pytest.mark.parametrize(("name", "dims", "size"), [("convnext_atto", 2, 32), ("vit_tiny", 2, 32), ("vit_tiny", 3, 32)])
+@pytest.mark.parametrize(
+    ("name", "dims", "size"),
+    [("convnext_atto", 2, 32), ("vit_tiny", 2, 32), ("vit_tiny", 3, 32), ("test_resnet", 3, 32)],
+)
 def test_the_statistics_of_the_data_are_inside(name: str, dims: int, size: int) -> None:
     encoder = create_encoder(name, 2, dims, size, seed=0)
     other = create_encoder(name, 2, dims, size, mean=[0.2, 0.2], std=[0.1, 0.1], seed=0).eval()
@@ -84,12 +92,12 @@ def test_a_large_encoder_runs_once() -> None:
     assert pooled.shape == (1, encoder.embed_dim) and torch.isfinite(pooled).all()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny"])
-def test_a_seed_decides_the_weights_and_disturbs_nothing(name: str) -> None:
+@pytest.mark.parametrize(("name", "dims"), [("resnet18", 2), ("convnext_atto", 2), ("vit_tiny", 2), ("test_resnet", 3)])
+def test_a_seed_decides_the_weights_and_disturbs_nothing(name: str, dims: int) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, same, other = (create_encoder(name, seed=seed).state_dict() for seed in (3, 3, 4))
+    one, same, other = (create_encoder(name, spatial_dims=dims, seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(one[k], same[k]) for k in one)
     assert any(not torch.equal(one[k], other[k]) for k in one)

@@ -9,7 +9,15 @@ from medprior.backbones.factory import create_encoder
 from medprior.backbones.weights import load_encoder, resize_positions, save_encoder
 from medprior.errors import RunError, SettingsError
 
-CASES = [("resnet18", 2, 64), ("convnext_atto", 2, 32), ("vit_tiny", 2, 32), ("vit_tiny_patch8", 3, 16)]
+CASES = [
+    ("resnet18", 2, 64),
+    ("convnext_atto", 2, 32),
+    ("vit_tiny", 2, 32),
+    ("vit_tiny_patch8", 3, 16),
+    ("test_resnet", 3, 32),
+    ("convnext_atto", 3, 32),
+    ("test_efficientnet", 3, 32),
+]
 
 
 @pytest.mark.parametrize(("name", "dims", "size"), CASES)
@@ -110,5 +118,5 @@ def test_published_weights_that_cannot_be_had_are_said_to_be_skipped(monkeypatch
     for weights in ("imagenet", "hf-hub:nobody/nothing", "no_such_tag"):
         with pytest.raises(SettingsError, match=r"skipped: the weights .* are not available"):
             create_encoder("resnet18", weights=weights)
-    with pytest.raises(SettingsError, match="no 3D weights"):
+    with pytest.raises(SettingsError, match="skipped: the weights imagenet of vit_tiny"):
         create_encoder("vit_tiny", spatial_dims=3, weights="imagenet")

@@ -17,7 +17,13 @@ from medprior.views.recipe import base_recipe
 from medprior.views.view import View
 
 # name, dims, size, channels: every encoder with every method it fits, each dimensionality with each method
-ENCODERS = [("resnet18", 2, 64, 1), ("convnext_atto", 2, 64, 3), ("vit_tiny", 2, 64, 1), ("vit_tiny_patch8", 3, 16, 2)]
+ENCODERS = [
+    ("resnet18", 2, 64, 1),
+    ("convnext_atto", 2, 64, 3),
+    ("vit_tiny", 2, 64, 1),
+    ("vit_tiny_patch8", 3, 16, 2),
+    ("resnet18", 3, 32, 1),
+]
 
 
 def pairs() -> list[tuple[str, tuple[str, int, int, int]]]:

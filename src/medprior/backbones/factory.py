@@ -12,9 +12,10 @@ import timm
 import torch
 
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
+from medprior.backbones.inflate import Inflation, first_without_twin
 from medprior.backbones.timm2d import TimmEncoder
 from medprior.backbones.vit import VisionTransformer
-from medprior.backbones.weights import load_weights
+from medprior.backbones.weights import fill, load_weights
 from medprior.errors import SettingsError, nearest
 
 FITTING: dict[str, tuple[str, ...]] = {
@@ -44,16 +45,20 @@ def create_encoder(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     seed: int | None = None,
+    inflation: Inflation = "average",
 ) -> Encoder:
     """An encoder of images (2) or volumes (3) of `size` pixels a side.
 
     Args:
         name: `resnet18`, `convnext_atto`, `vit_tiny` (patches of 16), `vit_tiny_patch8`, `swin_tiny` ..., or any
-            timm model that offers feature maps. In 3D only plain vision transformers.
+            timm model that offers feature maps. In 3D plain vision transformers, ResNets, ConvNeXts, EfficientNets and
+            DenseNets.
         weights: a weights file or an encoder folder, "imagenet" for those timm knows for this model, one of their
             tags ("a1_in1k"), or "hf-hub:owner/model".
         mean, std: of each channel of the data, in [0, 1]; those of `weights` when absent, else 0.5 and 0.25.
         seed: of the initial weights; the caller's random state is neither used nor moved. None draws anew.
+        inflation: how weights of images are given depth when they start an encoder of volumes; see
+            `medprior.backbones.inflate.inflate_kernel`.
 
     Raises:
         SettingsError: unknown name, a size or dimensionality the network cannot take, weights that do not fit or
@@ -63,20 +68,17 @@ def create_encoder(
     _check(spec)
     local = Path(weights) if weights is not None and _is_local(weights) else None
     published = str(weights) if weights is not None and local is None else None
-    if published and spatial_dims == 3:
-        raise SettingsError(
-            f"there are no 3D weights called {published}",
-            where="pretrain.weights",
-            do="Name a file or an encoder folder",
-        )
     with seeded(seed):
         network = _network(spec, published)
         statistics = _statistics(mean, std, in_channels, network.pretrained_cfg if published else _UNKNOWN)
+        of_images = network.state_dict() if published and spatial_dims == 3 else None
         encoder = _wrap(spec, network, statistics)
-        if isinstance(encoder, VisionTransformer) and not published:
+        if isinstance(encoder, VisionTransformer) and (of_images is not None or not published):
             encoder.fix_positions()
+    if of_images is not None:
+        encoder.loaded = fill(encoder, of_images, str(published), inflation)
     if local is not None:
-        encoder.loaded = load_weights(encoder, local)
+        encoder.loaded = load_weights(encoder, local, inflation)
         _set_statistics(encoder, mean, std)
     return encoder
 
@@ -177,16 +179,18 @@ def _wrap(spec: EncoderSpec, network: Any, statistics: Statistics) -> Encoder:
                 do=f"Use {sizes}",
             )
         return VisionTransformer(spec, network, statistics)
-    if spec.spatial_dims == 3:
-        fitting = ", ".join(FITTING["vit"])
-        raise SettingsError(
-            f"{spec.name} has no 3D form in medprior yet", where="pretrain.backbone", do=f"In 3D: {fitting}"
-        )
     if not hasattr(network, "forward_intermediates"):
         raise SettingsError(
             f"{spec.name} offers no feature maps",
             where="pretrain.backbone",
             do=f"For instance: {', '.join(FITTING['any'])}",
+        )
+    missing = first_without_twin(network) if spec.spatial_dims == 3 else None
+    if missing:
+        raise SettingsError(
+            f"{spec.name} has no 3D form: its {missing} is for images alone",
+            where="pretrain.backbone",
+            do=f"In 3D, for instance: {', '.join(FITTING['cnn'] + FITTING['vit'])}",
         )
     encoder = TimmEncoder(spec, network, statistics)
     if spec.size < max(encoder.strides):

@@ -1,4 +1,4 @@
-"""Any two-dimensional timm model that offers feature maps."""
+"""Any timm model of images that offers feature maps, and what its convolutional ones become for volumes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
+from medprior.backbones.inflate import deepen
 
 MOST_GROUPS = 26
 
@@ -17,7 +18,7 @@ class TimmEncoder(Encoder):
     """A timm network without its classifier; one map for each stride that it has.
 
     `stem` standardises and `body` is the whole network. Where the family norms its pooled features (ConvNeXt), so
-    does `pool`.
+    does `pool`. For volumes every layer is a three-dimensional one under the same name; they need not be cubes.
     """
 
     def __init__(self, spec: EncoderSpec, network: Any, statistics: Statistics) -> None:
@@ -30,6 +31,8 @@ class TimmEncoder(Encoder):
         self.pool_norm = head_norm(network)
         # What follows the last map would only be dead weight, and parameters without a gradient.
         network.prune_intermediate_layers(taken, prune_norm=False, prune_head=not self.pool_norm)
+        if spec.spatial_dims == 3:
+            deepen(network)
 
     def stem(self, x: Tensor) -> Tensor:
         return self.standardise(x)
@@ -43,7 +46,7 @@ class TimmEncoder(Encoder):
         return maps
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
-        pooled = maps[-1].mean((-2, -1), keepdim=True)
+        pooled = maps[-1].mean(tuple(range(2, maps[-1].ndim)), keepdim=True)
         return (self.network.head.norm(pooled) if self.pool_norm else pooled).flatten(1)
 
     def layer_groups(self) -> list[list[str]]:

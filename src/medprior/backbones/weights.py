@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprior.backbones.encoder import Encoder
+from medprior.backbones.inflate import Inflation, inflate_kernel
 from medprior.errors import RunError, SettingsError
 from medprior.files import make_folder, replace_file, write_json
 
@@ -31,7 +32,7 @@ class LoadReport:
 
     Attributes:
         matched: names that were found, those that were fitted included.
-        fitted: names whose channels or positions were fitted to this network's.
+        fitted: names whose channels, depth or positions were fitted to this network's.
         missing: names of the network that the file does not hold, or holds in another shape.
         unused: names of the file that the network has no use for.
     """
@@ -104,45 +105,56 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
     return spec
 
 
-def load_weights(encoder: Encoder, source: str | Path) -> LoadReport:
+def load_weights(encoder: Encoder, source: str | Path, inflation: Inflation = "average") -> LoadReport:
     """Fill the network of `encoder` from a file or encoder folder, whatever prefix its names carry.
 
-    Input channels are summed or repeated, and position embeddings resized, where they differ. Nothing is changed
-    unless at least 95% of the network's names match. The statistics of an encoder folder are taken over too.
+    Input channels are summed or repeated, and position embeddings resized, where they differ. Weights of images are
+    given depth for a network of volumes. Nothing is changed unless at least 95% of the network's names match. The
+    statistics of an encoder folder are taken over too.
 
     Args:
         source: .safetensors, or a .pth / .pt / .bin state dict (alone or inside a checkpoint), or a folder.
+        inflation: how kernels of images are given depth.
 
     Raises:
         SettingsError: the file cannot be read, or is for another network.
     """
     path = Path(source)
     state = _read_state(path / WEIGHTS if path.is_dir() else path)
-    fitted, report = match(encoder, state)
+    return fill(encoder, state, str(source), inflation)
+
+
+def fill(encoder: Encoder, state: Mapping[str, Tensor], source: str, inflation: Inflation = "average") -> LoadReport:
+    """`load_weights` of tensors by name; errors call them `source`."""
+    fitted, report = match(encoder, state, inflation)
     if report.share < LEAST_SHARE:
         shown = ", ".join(report.missing[:5])
         raise SettingsError(
             f"these weights are not for {encoder.spec['name']}: {report}",
-            where=str(source),
+            where=source,
             do=f"Choose the encoder they were made with. Not found, among others: {shown}",
         )
     encoder.network.load_state_dict(fitted, strict=False)
     for name in ("mean", "std"):
-        if name in state and state[name].shape == getattr(encoder, name).shape:
-            getattr(encoder, name).copy_(state[name])
+        given, buffer = state.get(name), getattr(encoder, name)
+        if given is not None and given.ndim > 2 and given.numel() == buffer.numel() == given.shape[1]:
+            buffer.copy_(given.reshape(buffer.shape))
     return report
 
 
-def match(encoder: Encoder, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], LoadReport]:
+def match(
+    encoder: Encoder, state: Mapping[str, Tensor], inflation: Inflation = "average"
+) -> tuple[dict[str, Tensor], LoadReport]:
     """The tensors of `state` under the names of the encoder's network, in its shapes, and what was found."""
     wanted = {name: value for name, value in encoder.network.state_dict().items() if value.is_floating_point()}
     prefix = _prefix(state, wanted)
+    dims = _dims(encoder, state, wanted, prefix)
     found, changed = {}, []
     for name, value in wanted.items():
         given = state.get(prefix + name)
         if given is None:
             continue
-        tensor = given if given.shape == value.shape else _fit(encoder, name, given, value)
+        tensor = _fit(encoder, name, given, value, dims, inflation)
         if tensor is not None:
             found[name] = tensor
             if tensor is not given:
@@ -159,9 +171,23 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     return max(sorted(candidates), key=lambda p: sum(p + name in state for name in wanted), default="")
 
 
-def _fit(encoder: Encoder, name: str, given: Tensor, wanted: Tensor) -> Tensor | None:
+def _dims(encoder: Encoder, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str) -> int:
+    """2 where the network is one of volumes and the file holds kernels of images; else those of the network."""
+    pairs = ((state.get(prefix + name), value) for name, value in wanted.items() if value.ndim == 5)
+    flat = any(given is not None and given.ndim == 4 for given, _ in pairs)
+    return 2 if flat else encoder.spatial_dims
+
+
+def _fit(encoder: Encoder, name: str, given: Tensor, wanted: Tensor, dims: int, inflation: Inflation) -> Tensor | None:
+    """A tensor of a file for images or volumes (`dims`) in the shape that is wanted; None where it cannot be."""
     if name.endswith("pos_embed") and given.ndim == 3 and given.shape[-1] == wanted.shape[-1]:
-        return resize_positions(given, wanted.shape[1], encoder.spatial_dims)
+        if dims == encoder.spatial_dims and given.shape == wanted.shape:
+            return given
+        return resize_positions(given, wanted.shape[1], encoder.spatial_dims, dims)
+    if given.ndim == 4 and wanted.ndim == 5:
+        given = inflate_kernel(given, wanted.shape[2], inflation)
+    if given.shape == wanted.shape:
+        return given
     others_equal = given.shape[0] == wanted.shape[0] and given.shape[2:] == wanted.shape[2:]
     if given.ndim == wanted.ndim > 3 and others_equal and wanted.shape[1] == encoder.spec["in_channels"]:
         return _fit_channels(given, wanted.shape[1])
@@ -176,21 +202,24 @@ def _fit_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, copies, *[1] * (weight.ndim - 2))[:, :channels] * (weight.shape[1] / channels)
 
 
-def resize_positions(positions: Tensor, count: int, dims: int) -> Tensor | None:
+def resize_positions(positions: Tensor, count: int, dims: int, given_dims: int | None = None) -> Tensor | None:
     """Position embeddings (1, P + n^d, D) interpolated to (1, count, D) with the same prefix P.
 
-    None where either is no square or cube with one prefix.
+    Those of images (`given_dims` 2) are repeated along the depth of volumes: Arnab et al., ICCV 2021, arXiv
+    2103.15691. None where either is no square or cube with one prefix.
     """
+    flat = given_dims or dims
     for prefix in range(6):
-        old, new = (_side(length - prefix, dims) for length in (positions.shape[1], count))
+        old, new = _side(positions.shape[1] - prefix, flat), _side(count - prefix, dims)
         if old and new:
             break
     else:
         return None
-    cells = positions[:, prefix:].float().transpose(1, 2).reshape(1, -1, *(old,) * dims)
-    mode = "bicubic" if dims == 2 else "trilinear"
-    resized = F.interpolate(cells, size=(new,) * dims, mode=mode, antialias=dims == 2, align_corners=False)
-    return torch.cat([positions[:, :prefix], resized.flatten(2).transpose(1, 2).to(positions.dtype)], dim=1)
+    cells = positions[:, prefix:].float().transpose(1, 2).reshape(1, -1, *(old,) * flat)
+    mode = "bicubic" if flat == 2 else "trilinear"
+    resized = F.interpolate(cells, size=(new,) * flat, mode=mode, antialias=flat == 2, align_corners=False)
+    rows = resized.flatten(2).transpose(1, 2).to(positions.dtype).repeat(1, new ** (dims - flat), 1)
+    return torch.cat([positions[:, :prefix], rows], dim=1)
 
 
 def _side(cells: int, dims: int) -> int:

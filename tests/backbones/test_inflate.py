@@ -182,24 +182,16 @@ def test_global_responses_are_those_of_the_whole_volume(channels_last: bool) -> 
 @pytest.mark.parametrize(("length", "stride", "kernel"), [(7, 2, 3), (8, 2, 3), (8, 2, 5), (9, 1, 3), (5, 3, 2)])
 def test_tensorflows_padding_is_its_own_along_each_axis(length: int, stride: int, kernel: int) -> None:
     flat = Conv2dSame(1, 1, kernel, stride=stride, bias=False)
-    plane = flat.weight.detach().clone()
-    twin = deepen(flat)
-    for axis in (2, 3, 4):  # a volume that is constant along one axis but for a kernel that sees one plane of it
-        x = torch.randn(1, 1, length, length + 1)
-        with torch.no_grad():
-            twin.weight.zero_()  # type: ignore[operator]
-            twin.weight.select(axis, kernel // 2).copy_(plane)  # type: ignore[operator]
-            expected = Conv2dSame.forward(_flat_like(flat, plane), x)
-            found = twin(torch.stack([x] * (length + 2), dim=axis))
-        middle = found.shape[axis] // 2
-        assert found.shape[axis] == -(-(length + 2) // stride)
-        torch.testing.assert_close(found.select(axis, middle), expected)
-
-
-def _flat_like(flat: Conv2dSame, plane: Tensor) -> Conv2dSame:
-    again = Conv2dSame(1, 1, flat.kernel_size, stride=flat.stride, bias=False)
-    again.weight.data.copy_(plane)
-    return again
+    image = torch.randn(1, 1, length, length + 1)
+    with torch.no_grad():
+        expected, plane = flat(image), flat.weight.detach().clone()
+        twin = deepen(flat)
+        weight = twin.get_parameter("weight")
+        for axis in (2, 3, 4):  # each in turn is the one along which the volume is constant
+            weight.zero_().select(axis, kernel // 2).copy_(plane)
+            found = twin(torch.stack([image] * (length + 2), dim=axis))
+            assert found.shape[axis] == -(-(length + 2) // stride)
+            torch.testing.assert_close(found.select(axis, found.shape[axis] // 2), expected)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 16])

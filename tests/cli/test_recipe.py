@@ -52,7 +52,7 @@ def test_a_recipe_ends_in_a_verdict(recipe: Path, tmp_path: Path, capsys: pytest
     assert "pre-train simclr on test_resnet" in printed
     assert "Verdict" in printed
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "medprior compare RECIPE.yaml --out OUT" in page
+    assert "medprior compare RECIPE.yaml" in page
     assert str(recipe.parent) not in page
 
 

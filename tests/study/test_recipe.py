@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from medprior.config import Settings, load_settings
 from medprior.data.phantom import make_cohort
@@ -101,6 +103,34 @@ def test_published_weights_that_cannot_be_had_are_skipped_and_said(outcome: Outc
     assert [said for said in outcome.verdict["warnings"] if said.startswith(start) and len(said) > len(start)]
     assert any(start in line for line in outcome.planned)
     assert IMAGENET not in {method for method, _ in outcome.grid.methods}
+
+
+def test_published_weights_that_can_be_had_later_join_and_stay(
+    outcome: Outcome, cohort: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, before = tmp_path / "out", pd.read_csv(outcome.out / "results.csv")
+    shutil.copytree(outcome.out, out)
+    publish("test_vit", tmp_path / "hub")
+    for cache in (tmp_path / "hub", tmp_path / "nothing"):  # the second time they are in the study already
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+        found = run_study(cohort.parent, cohort, small(pool), out)
+        assert not [said for said in found.verdict["warnings"] if "skipped" in said]
+        assert any("published ImageNet weights" in line for line in found.planned)
+    after = pd.read_csv(out / "results.csv")
+    ours = after["arm"].str.startswith(IMAGENET)
+    assert set(after["adaptation"][ours]) == {"probe", "fine-tune"}
+    pd.testing.assert_frame_equal(after[~ours].reset_index(drop=True), before)
+
+
+def publish(name: str, cache: Path) -> None:
+    """Weights of a timm model in a cache of the Hub, as a download leaves them."""
+    network = timm.create_model(name)
+    folder = cache / f"models--{network.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    place = folder / "snapshots" / ("0" * 40)
+    place.mkdir(parents=True)
+    save_file(network.state_dict(), place / "model.safetensors")
 
 
 def test_macro_f1_and_accuracy_have_intervals_too(outcome: Outcome) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from medprior.config import PretrainSettings, Settings
 from medprior.errors import SettingsError, unknown
 from medprior.methods import METHODS
 from medprior.methods.factory import make_config
+from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, IMAGENET, SCRATCH, Grid, Pretraining
 from medprior.study.ground import Ground
 from medprior.study.pretraining import suitable_backbone, training_preset
@@ -57,16 +61,19 @@ def check_methods(settings: Settings) -> None:
         make_config(method, settings.pretrain.preset, settings.method.get(method))
 
 
-def without_missing(grid: Grid, ground: Ground, out: Path) -> Chosen:
+def without_missing(grid: Grid, ground: Ground, out: Path, progress: Progress = silent) -> Chosen:
     """The grid without the published weights that cannot be had here; a study that has them already keeps them.
 
     Raises:
         SettingsError: no arm is left.
     """
+    wanted = [pair for pair in grid.methods if pair[0] == IMAGENET and not _had(grid, pair[1], out)]
     missing = {}
-    for method, backbone in grid.methods:
-        if method == IMAGENET and not _had(grid, backbone, out):
-            missing[(method, backbone)] = _why_missing(ground, backbone)
+    if wanted:
+        with progress.task("Looking for published weights", len(wanted)) as bar:
+            for pair in wanted:
+                missing[pair] = _why_missing(ground, pair[1])
+                bar.advance()
     skipped = tuple(f"{m}@{b} is skipped: not available: {why}" for (m, b), why in missing.items() if why)
     methods = tuple(pair for pair in grid.methods if not missing.get(pair))
     if not methods:
@@ -114,10 +121,23 @@ def _why_missing(ground: Ground, backbone: str) -> str:
     """Why the published weights of an encoder cannot be had; "" when they can."""
     store = ground.store
     try:
-        create_encoder(backbone, store.channels, store.spatial_dims, ground.base.size, weights=IMAGENET)
+        with _quietly():
+            create_encoder(backbone, store.channels, store.spatial_dims, ground.base.size, weights=IMAGENET)
     except SettingsError as error:
         if error.where != "pretrain.weights":
             raise
         reason = (error.do or error.what).rpartition("timm says: ")[2]
         return reason.replace(str(Path.home()), "~").rstrip(".") + "."
     return ""
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without a line for each of the many attempts that are made where there is no network."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -10,7 +10,7 @@ from typing import Any
 from medprior.config import Settings
 from medprior.errors import RunError
 from medprior.files import write_json
-from medprior.study.arms import Grid
+from medprior.study.arms import BORROWED, Grid
 from medprior.study.plan import Schedule
 
 SCHEMA = 1
@@ -69,7 +69,8 @@ class Record:
         if not kept:
             return None
         try:
-            pretrain = {(m, b): int(kept["pretrain_steps"][f"{m}/{b}"]) for m, b in grid.methods}
+            steps = kept["pretrain_steps"]  # without arms whose weights were not to be had then
+            pretrain = {(m, b): 1 if m in BORROWED else int(steps[f"{m}/{b}"]) for m, b in grid.methods}
             adapt = {int(b): int(s) for b, s in kept["adapt_steps"].items()}
             return Schedule(pretrain, adapt, float(kept["seconds"]))
         except (TypeError, KeyError, ValueError, AttributeError):

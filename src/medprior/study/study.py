@@ -89,7 +89,7 @@ def _run(
     write_rows(catalog, out)
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
     store = ground.store.resident(device, settings.data.placement)
-    chosen = without_missing(make_grid(ground, settings, device.type == "cuda"), ground, out)
+    chosen = without_missing(make_grid(ground, settings, device.type == "cuda"), ground, out, progress)
     grid = chosen.grid
     found = tuple(ground_lines(ground, settings, device.type == "cuda"))
     for line in found:

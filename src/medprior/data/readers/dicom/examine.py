@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,8 +173,8 @@ def _should_have_image(elements: Elements, uid: str) -> bool:
 
 
 def _content(path: Path) -> Any:
-    with path.open("rb") as stream:
-        size = path.stat().st_size
+    with open(path, "rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
         if size == 0:
             raise DataError("the file is empty")
-        return stream.read() if size <= _MAPPED else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        return stream.read(size) if size <= _MAPPED else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

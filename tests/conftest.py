@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 settings.register_profile("medprior", deadline=None)  # a slow machine is no failure
 settings.load_profile("medprior")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in jobs of a shell's background, whose children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -143,3 +143,14 @@ def test_autocast_does_not_coarsen_the_views(scans):
 def test_dimensions_must_agree(scans):
     with pytest.raises(SettingsError, match="3D"):
         render_one(scans(2, [1]), base_recipe("CT", 16, 3))
+
+
+@pytest.mark.parametrize("modality", ["CR", "CT", "MR", "US"])
+def test_a_white_scan_stays_finite_and_no_brighter_than_white(modality, store):
+    """Averages of white pixels round to a little more than 1; the darkness of that has no logarithm."""
+    batch = store(np.full((64, 1, 24, 24), 255.0), rows=list(range(64)))
+    for recipe in (base_recipe(modality, 32).adaptation(), base_recipe(modality, 17).contrastive()):
+        for step in range(4):
+            view = render_one(batch, recipe, seed=3, step=step)
+            assert view.pixels.isfinite().all()
+            assert view.pixels.min() >= 0 and view.pixels.max() <= 1

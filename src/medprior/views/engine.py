@@ -74,6 +74,8 @@ def together(
                 assert images is not None
                 places = Key(seed, step, stored.index, group.sources)
                 (pixels, valid), affine = _of_images(stored, images, group, places)
+            # Weights sum to 1 but for rounding: a white that is brighter than white has no logarithm to its darkness.
+            pixels = pixels.clamp(0, 1)
             if pixels.shape[1] == 3 and (group.recipe.saturation or group.recipe.grey_probability):
                 pixels = pixels.contiguous()  # colours are mixed plane by plane: on a CPU much slower across channels
             changed = change(pixels, valid, group.recipe, Key(seed, step, stored.index, group.positions))

@@ -86,7 +86,9 @@ def test_the_pool_is_pretrained_on_and_nothing_else(outcome: Outcome) -> None:
         assert not np.isin(ground.pool, np.concatenate([split.pool, split.val, split.test])).any()
         assert not np.isin(split.test, split.pretrain).any()
     assert not ground.catalog.table["labelled"].to_numpy()[ground.pool].any()
-    assert any(line.startswith(f"Pool     {FRESH} ") for line in outcome.found)
+    (line,) = [line for line in outcome.found if line.startswith("Pool")]
+    assert f"{FRESH} further images" in line
+    assert "3 copies of labelled images left them" in line
 
 
 def test_every_encoder_has_its_own_scratch(outcome: Outcome) -> None:

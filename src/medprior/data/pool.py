@@ -27,10 +27,18 @@ if TYPE_CHECKING:
 MARK = "pool"
 """The column that says of every row whether it is of the pool; a catalog without one has no pool."""
 
+COPIED = "a copy of a labelled image, or of another image of its patient: left out of the pool"
+"""Why an image is not in the pool, among the problems of a catalog."""
+
 
 def in_pool(table: pd.DataFrame) -> NDArray[np.bool_]:
     """(N,) which rows of a catalog's table are of its pool."""
     return table[MARK].to_numpy(dtype=bool) if MARK in table else np.zeros(len(table), np.bool_)
+
+
+def left_pool(catalog: Catalog) -> int:
+    """How many images are not in the pool, for they copy labelled ones."""
+    return int((catalog.problems["reason"] == COPIED).sum())
 
 
 def check_apart(scans: Path, pool: Path) -> None:
@@ -87,8 +95,7 @@ def without_labelled_copies(catalog: Catalog, progress: Progress = silent) -> Ca
     if not pool.any():
         return catalog
     gone = pool & copies_of(_guarded(catalog) & ~pool, find_duplicates(catalog.table, progress).cluster)
-    reason = "a copy of a labelled image, or of another image of its patient: left out of the pool"
-    notes = [Note(path, "apart", reason) for path in catalog.table["path"][gone]]
+    notes = [Note(path, "apart", COPIED) for path in catalog.table["path"][gone]]
     return replace(
         catalog,
         table=catalog.table[~gone].reset_index(drop=True),

@@ -11,7 +11,20 @@ from medprior.evaluation.intervals import Difference, Interval
 from medprior.study.findings import Saving
 from medprior.study.results import Arm
 
-_NAMES = {"simclr": "SimCLR", "mae": "MAE", "imagenet": "ImageNet", "given": "the given encoder"}
+_NAMES = {
+    "barlow": "Barlow Twins",
+    "byol": "BYOL",
+    "dino": "DINO",
+    "given": "the given encoder",
+    "imagenet": "ImageNet",
+    "mae": "MAE",
+    "moco": "MoCo v2",
+    "simclr": "SimCLR",
+    "simsiam": "SimSiam",
+    "spark": "SparK",
+    "swav": "SwAV",
+    "vicreg": "VICReg",
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medprior.config import Settings
+from medprior.data.pool import left_pool
 from medprior.data.store.resident import ResidentStore
 from medprior.study.arms import GIVEN, IMAGENET, Grid
 from medprior.study.found import SHOWN, label_counts
@@ -39,8 +40,11 @@ def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
 
 
 def _pool_line(ground: Ground) -> list[str]:
-    count = len(ground.pool)
-    return [f"Pool     {count:,} further images, which are only ever pre-trained on"] if count else []
+    if not len(ground.pool):
+        return []
+    gone = left_pool(ground.catalog)
+    left = "no copy of a labelled image was among them" if not gone else f"{gone:,} copies of labelled images left them"
+    return [f"Pool     {len(ground.pool):,} further images, which are only ever pre-trained on; {left}"]
 
 
 def _split_kind(ground: Ground) -> str:

@@ -18,7 +18,7 @@ from medprior.study.classes import class_scores
 from medprior.study.ground import common_modality
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
-from medprior.training.run import Run, environment
+from medprior.training.run import Curves, Run, environment
 from medprior.views.engine import render, render_one
 
 EXAMPLES, SHOWN_ROWS = 12, 6
@@ -46,7 +46,7 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
         examples=_examples(outcome),
         reconstructions=_reconstructions(outcome, first),
         views=_views(outcome, first),
-        training={f"{w.method} on {w.backbone}": Run(outcome.out / w.folder, {}).curves() for w in first},
+        training={f"{w.method} on {w.backbone}": _curves(Run(outcome.out / w.folder, {})) for w in first},
         results=[{str(k): v for k, v in row.items()} for row in outcome.results.table().to_dict("records")],
         command=command,
         environment={**facts, "hours of this call": f"{hours:.2f}"},
@@ -55,7 +55,23 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
             "how it was chosen": ", ".join(f"{k} {v}" for k, v in outcome.best.items()),
             "use it": "medprior predict best/ NEW_SCANS",
         },
+        limits=_collapses(outcome),
     )
+
+
+def _curves(run: Run) -> Curves:
+    """Losses and looks at the embeddings; what both hold in the finer steps of the losses."""
+    return {**run.curves(), **run.curves("diagnosis"), **run.curves()}
+
+
+def _collapses(outcome: Outcome) -> list[str]:
+    """What each pre-training said of embeddings that collapsed."""
+    runs = [which for which in outcome.grid.pretrainings() if which.method not in BORROWED]
+    return [
+        f"{which.method} on {which.backbone}, fold {which.fold + 1}, seed {which.seed + 1}: {sentence}"
+        for which in runs
+        for sentence in Run(outcome.out / which.folder, {}).card().get("warnings", ())
+    ]
 
 
 def _summary(outcome: Outcome) -> DataSummary:

@@ -23,6 +23,7 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, IMAGENET, Pretraining
 from medprior.study.ground import Ground
 from medprior.training.adapt import embed
+from medprior.training.diagnosis import Diagnosis, Labels
 from medprior.training.interrupt import Stop, never
 from medprior.training.loop import PretrainPlan, Trainer, pretrain
 from medprior.training.optim import OptimizerPlan, scaled_lr
@@ -173,12 +174,23 @@ def run_pretraining(
     trainer = make_trainer(
         ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps
     )
-    seconds = pretrain(trainer, run, title=f"{which.method} on {which.backbone}", progress=progress, stop=stop)
+    labels, title = known_labels(ground, which.fold), f"{which.method} on {which.backbone}"
+    seconds = pretrain(trainer, run, title=title, labels=labels, progress=progress, stop=stop)
     save_encoder(trainer.method.encoder, folder)
     _save_parts(trainer, folder)
     _save_features(ground, store, trainer.method.encoder, folder, progress)
-    run.finish({"steps": steps, "seconds": seconds, "images": len(trainer.sampler.rows), "wait_seconds": trainer.wait})
+    facts = {"steps": steps, "seconds": seconds, "images": len(trainer.sampler.rows), "wait_seconds": trainer.wait}
+    run.finish({**facts, "warnings": Diagnosis(trainer, run, progress.say, labels).sentences()})
     return folder
+
+
+def known_labels(ground: Ground, fold: int) -> Labels | None:
+    """What is known of the scans an encoder of `fold` may see; None without any label."""
+    split = ground.splits[fold]
+    rows = ground.usable(np.sort(np.concatenate([split.val, split.pool])))
+    if not len(rows):
+        return None
+    return Labels(rows, ground.targets[rows], ground.persons[rows], ground.task.kind, ground.task.outputs)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from medprior.progress import Bar, Progress, silent
 from medprior.training.checkpoint import load_checkpoint, save_checkpoint
 from medprior.training.compiling import Report, Wanted, compiled
 from medprior.training.device import Precision, channels_last, pixels_last, precision
+from medprior.training.diagnosis import Diagnosis, Labels
 from medprior.training.feed import Feed
 from medprior.training.guard import Guard, Outcome, gradient_norms, mend, prepare, update
 from medprior.training.interrupt import Stop, check, never
@@ -57,6 +58,7 @@ class Trainer:
 
     Attributes:
         views: what the method wants to see.
+        base: the recipe that suits the data.
         wait: seconds that steps waited for their scans.
         report: is told in one line why something was not compiled.
     """
@@ -69,7 +71,7 @@ class Trainer:
         plan: PretrainPlan,
         base: ViewRecipe,
     ):
-        self.method, self.store, self.plan = method, store, plan
+        self.method, self.store, self.plan, self.base = method, store, plan, base
         self.device = next(method.parameters()).device
         self.sampler = Sampler(rows, plan.batch_size, plan.seed)
         self.views: ViewPlan = method.views(base)
@@ -160,8 +162,19 @@ class Trainer:
             return views, bad
 
 
-def pretrain(trainer: Trainer, run: Run, *, title: str, progress: Progress = silent, stop: Stop = never) -> float:
-    """Train to the end of the plan, saving as it goes; returns the seconds spent in this call.
+def pretrain(
+    trainer: Trainer,
+    run: Run,
+    *,
+    title: str,
+    labels: Labels | None = None,
+    progress: Progress = silent,
+    stop: Stop = never,
+) -> float:
+    """Train to the end of the plan, saving and diagnosing as it goes; returns the seconds spent in this call.
+
+    Args:
+        labels: nothing is learnt from them; they tell, as far as they are there, what embeddings know.
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint was written first.
@@ -175,12 +188,14 @@ def pretrain(trainer: Trainer, run: Run, *, title: str, progress: Progress = sil
     trainer.method.train()
     began = saved = time.perf_counter()
     with closing(trainer), progress.task(title, steps, "steps", done=started) as bar:
-        watch = _Watch(trainer, run, progress, bar, began)
+        watch = _Watch(trainer, run, progress, bar, began, Diagnosis(trainer, run, progress.say, labels))
         trainer.report = watch.eager
         while trainer.step_number < steps:
             outcome = trainer.step()
             watch.look()
             watch.outcome = outcome
+            if watch.due(outcome.step):
+                watch.look()
             bar.advance(1)
             now = time.perf_counter()
             if stop() or now - saved > trainer.plan.checkpoint_seconds:
@@ -188,7 +203,6 @@ def pretrain(trainer: Trainer, run: Run, *, title: str, progress: Progress = sil
                 trainer.save(run.checkpoints)
                 saved = now
                 check(stop)
-        watch.look()
     seconds = time.perf_counter() - began
     run.event("end", step=steps, seconds=round(seconds, 1))
     return seconds
@@ -196,18 +210,23 @@ def pretrain(trainer: Trainer, run: Run, *, title: str, progress: Progress = sil
 
 @dataclass
 class _Watch:
-    """Reads what came of a step one step late, so that no step waits for the device."""
+    """Reads what came of a step one step late, so that no step waits for the device, but at once where one is due."""
 
     trainer: Trainer
     run: Run
     progress: Progress
     bar: Bar
     began: float
+    diagnosis: Diagnosis
     outcome: Outcome | None = None
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = Guard(type(self.trainer.method).__name__, self.run, self.progress.say)
+
+    def due(self, step: int) -> bool:
+        """Whether the embeddings are to be looked at as they are after this step."""
+        return step in self.diagnosis.looks.moments
 
     def look(self) -> None:
         """Judge the step that waits; report it when it is one of the some hundred that are kept."""
@@ -216,12 +235,14 @@ class _Watch:
             return
         reading = outcome.read()
         self.guard.judge(reading)
+        if self.due(reading.step):
+            self.diagnosis.look(reading)
         plan, step = self.trainer.plan, reading.step
         if step % max(1, plan.steps // LOGGED) and step + 1 != plan.steps:
             return
         self.run.log(step, {**reading.losses, "lr": rate_at(plan.optimizer, step, plan.steps)})
         share = self.trainer.wait / max(1e-9, time.perf_counter() - self.began)
-        self.bar.note(f"loss {reading.losses['loss']:.3f}  wait {share:.0%}")
+        self.bar.note(f"loss {reading.losses['loss']:.3f}  wait {share:.0%}  {self.diagnosis.note}")
 
     def eager(self, why: str) -> None:
         """Say that something is not compiled."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -17,18 +18,22 @@ from medprior.files import make_folder, said_plainly, write_json, write_text
 from medprior.training.checkpoint import drop_checkpoints
 
 SCHEMA = 1
+Table = Literal["metrics", "diagnosis"]
+"""What is written down as training goes, each in a file of its own: losses often, looks at the embeddings rarely."""
+Curves = dict[str, tuple[list[float], list[float]]]
 
 
 @dataclass
 class Run:
-    """One training in one folder: `config.yaml`, `environment.json`, `metrics.csv`, `events.jsonl`, `checkpoints/`.
+    """One training in one folder: `config.yaml`, `environment.json`, `metrics.csv`, `diagnosis.csv`, `events.jsonl`,
+    `checkpoints/`.
 
     Use `Run.open`: it starts a new folder or takes up an old one of the same configuration.
     """
 
     folder: Path
     config: dict[str, Any]
-    columns: list[str] = field(default_factory=list)
+    columns: dict[Table, list[str]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, config: dict[str, Any]) -> Run:
@@ -63,39 +68,49 @@ class Run:
         write_json(self.folder / "finished.json", facts)
         drop_checkpoints(self.checkpoints)
 
+    def card(self) -> dict[str, Any]:
+        """What `finish` wrote; nothing before."""
+        path = self.folder / "finished.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
+
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `events.jsonl`."""
         with said_plainly(self.folder), (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), "event": kind, **facts}) + "\n")
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Append one row to `metrics.csv`; the columns are those of the first row."""
-        path = self.folder / "metrics.csv"
+    def log(self, step: int, values: Mapping[str, float], table: Table = "metrics") -> None:
+        """Append one row to a table; its columns are those of the first row."""
+        path = self._path(table)
         with said_plainly(path):
-            if not self.columns:
-                self.columns = _header(path) or ["step", *values]
+            if table not in self.columns:
+                self.columns[table] = _header(path) or ["step", *values]
             if not path.exists():
-                path.write_text(",".join(self.columns) + "\n", encoding="utf-8")
-            cells = [str(step), *(f"{values[c]:.6g}" for c in self.columns[1:])]
+                path.write_text(",".join(self.columns[table]) + "\n", encoding="utf-8")
+            cells = [str(step), *(f"{values[c]:.6g}" for c in self.columns[table][1:])]
             with path.open("a", encoding="utf-8") as file:
                 file.write(",".join(cells) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the rows of `metrics.csv` from `step` on: they will be written again."""
-        path = self.folder / "metrics.csv"
-        if path.exists():
-            head, *rows = path.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) < step]
-            write_text(path, "\n".join([head, *kept]) + "\n")
+        """Drop the rows of all tables from `step` on: they will be written again."""
+        for table in get_args(Table):
+            path = self._path(table)
+            if path.exists():
+                head, *rows = path.read_text(encoding="utf-8").splitlines()
+                kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) < step]
+                write_text(path, "\n".join([head, *kept]) + "\n")
 
-    def curves(self) -> dict[str, tuple[list[float], list[float]]]:
-        """The columns of `metrics.csv` as name -> (steps, values)."""
-        path = self.folder / "metrics.csv"
+    def curves(self, table: Table = "metrics") -> Curves:
+        """The columns of a table as name -> (steps, values)."""
+        path = self._path(table)
         if not path.exists():
             return {}
         head, *rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
         steps = [float(row[0]) for row in rows]
         return {name: (steps, [float(row[i]) for row in rows]) for i, name in enumerate(head) if i}
+
+    def _path(self, table: Table) -> Path:
+        return self.folder / f"{table}.csv"
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import timm
 import torch
 
+from medprior.backbones import volumes
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
 from medprior.backbones.inflate import Inflation, first_without_twin
 from medprior.backbones.timm2d import TimmEncoder
@@ -19,8 +20,16 @@ from medprior.backbones.weights import fill, load_weights
 from medprior.errors import SettingsError, nearest
 
 FITTING: dict[str, tuple[str, ...]] = {
-    "any": ("resnet18", "resnet50", "convnext_atto", "convnext_tiny", "vit_tiny", "swin_tiny", "efficientnet_b0"),
-    "cnn": ("resnet18", "resnet50", "convnext_atto", "convnext_tiny", "efficientnet_b0", "densenet121"),
+    "any": (
+        "resnet18",
+        "convnext_atto",
+        "convnext_tiny",
+        "vit_tiny",
+        "swin_tiny",
+        "efficientnet_b0",
+        *volumes.FAMILIES,
+    ),
+    "cnn": ("resnet18", "resnet50", "convnext_atto", "efficientnet_b0", "densenet121", "unet", "resenc", "segresnet"),
     "vit": ("vit_micro_patch8", "vit_tiny", "vit_tiny_patch8", "vit_small", "vit_base"),
 }
 _FRIENDLY = {
@@ -52,7 +61,8 @@ def create_encoder(
     Args:
         name: `resnet18`, `convnext_atto`, `vit_tiny` (patches of 16), `vit_tiny_patch8`, `swin_tiny` ..., or any
             timm model that offers feature maps. In 3D plain vision transformers, ResNets, ConvNeXts, EfficientNets and
-            DenseNets.
+            DenseNets. In both `unet`, `resenc`, `segresnet` and `swin_unetr`, at another width with its number behind
+            the name: `unet_16`.
         weights: a weights file or an encoder folder, "imagenet" for those timm knows for this model, one of their
             tags ("a1_in1k"), or "hf-hub:owner/model".
         mean, std: of each channel of the data, in [0, 1]; those of `weights` when absent, else 0.5 and 0.25.
@@ -69,14 +79,11 @@ def create_encoder(
     local = Path(weights) if weights is not None and _is_local(weights) else None
     published = str(weights) if weights is not None and local is None else None
     with seeded(seed):
-        network = _network(spec, published)
-        statistics = _statistics(mean, std, in_channels, network.pretrained_cfg if published else _UNKNOWN)
-        of_images = network.state_dict() if published and spatial_dims == 3 else None
-        encoder = _wrap(spec, network, statistics)
-        if isinstance(encoder, VisionTransformer) and (of_images is not None or not published):
-            encoder.fix_positions()
-    if of_images is not None:
-        encoder.loaded = fill(encoder, of_images, str(published), inflation)
+        if volumes.is_known(name):
+            _refuse_published(name, published)
+            encoder: Encoder = volumes.make_encoder(spec, _statistics(mean, std, in_channels, _UNKNOWN))
+        else:
+            encoder = _of_timm(spec, published, mean, std, inflation)
     if local is not None:
         encoder.loaded = load_weights(encoder, local, inflation)
         _set_statistics(encoder, mean, std)
@@ -118,8 +125,7 @@ def timm_name(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _check(spec: EncoderSpec) -> None:
-    name = timm_name(spec.name)[0]
-    if not timm.is_model(name):
+    if not volumes.is_known(spec.name) and not timm.is_model(timm_name(spec.name)[0]):
         known = [*FITTING["any"], *FITTING["vit"], *_FRIENDLY, *timm.list_models()]
         close = nearest(spec.name, dict.fromkeys(known))
         hint = f'Nearest: "{close}". ' if close else ""
@@ -130,6 +136,33 @@ def _check(spec: EncoderSpec) -> None:
         raise SettingsError(f"an encoder has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
     if spec.in_channels < 1 or spec.size < 1:
         raise SettingsError(f"{spec.in_channels} channels of {spec.size} pixels cannot be encoded")
+
+
+def _refuse_published(name: str, published: str | None) -> None:
+    if published is not None:
+        raise SettingsError(
+            f"skipped: there are no weights {published} of {name}",
+            where="pretrain.weights",
+            do="Name a local file, or do without: none are published",
+        )
+
+
+def _of_timm(
+    spec: EncoderSpec,
+    published: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    inflation: Inflation,
+) -> Encoder:
+    network = _network(spec, published)
+    statistics = _statistics(mean, std, spec.in_channels, network.pretrained_cfg if published else _UNKNOWN)
+    of_images = network.state_dict() if published and spec.spatial_dims == 3 else None
+    encoder = _wrap(spec, network, statistics)
+    if isinstance(encoder, VisionTransformer) and (of_images is not None or not published):
+        encoder.fix_positions()
+    if of_images is not None:
+        encoder.loaded = fill(encoder, of_images, str(published), inflation)
+    return encoder
 
 
 def _network(spec: EncoderSpec, published: str | None) -> Any:

@@ -246,7 +246,7 @@ def watched(trainer: Trainer, run: Run, every: int) -> list[str]:
 
 
 def test_simsiam_without_stop_gradient_is_called(store: ResidentStore, tmp_path: Path) -> None:
-    trainer, run = make_trainer(store, "simsiam", steps=81, lr=3e-3), Run.open(tmp_path, {})
+    trainer, run = make_trainer(store, "simsiam", steps=57, lr=3e-3), Run.open(tmp_path, {})
     without_stop_gradient(trainer.method)  # type: ignore[arg-type]
     lines = watched(trainer, run, every=8)
     called = events(tmp_path, "collapse")
@@ -261,15 +261,22 @@ def test_simsiam_without_stop_gradient_is_called(store: ResidentStore, tmp_path:
 
 
 def test_a_teacher_that_copies_its_pupil_collapses_and_is_called(store: ResidentStore, tmp_path: Path) -> None:
-    trainer = make_trainer(store, "byol", steps=81, lr=3e-3, momentum=0.0)
+    trainer = make_trainer(store, "byol", steps=57, lr=3e-3, momentum=0.0)
     trainer.method.predictor = torch.nn.Identity()
     lines = watched(trainer, Run.open(tmp_path, {}), every=8)
     assert any(line.startswith("The standard deviation of projections") for line in lines)
 
 
+def test_a_teacher_without_centring_is_called(store: ResidentStore, tmp_path: Path) -> None:
+    trainer = make_trainer(store, "dino", steps=57, lr=3e-3, momentum=0.8, centre_momentum=0.999999)
+    (line,) = watched(trainer, Run.open(tmp_path, {}), every=8)
+    assert line.startswith("The entropy of the teacher is ")
+    assert "one output takes every image" in line
+
+
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_healthy_runs_are_left_in_peace(store: ResidentStore, name: str, tmp_path: Path) -> None:
-    assert watched(make_trainer(store, name, steps=81), Run.open(tmp_path, {}), every=8) == []
+    assert watched(make_trainer(store, name, steps=57), Run.open(tmp_path, {}), every=8) == []
 
 
 def said(space: Space = SPACE, **figures: list[float]) -> list[tuple[str, int, int]]:

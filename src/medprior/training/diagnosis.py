@@ -77,7 +77,7 @@ def plan_looks(steps: int, batch: int, views: float, available: int) -> Looks:
     """As many looks at as many rows as stay within `SHARE` of the run.
 
     First the rows shrink, from 256 to 64, then the moments, from 40 to 2: the first and the last step are always
-    looked at. A run of less than about 6,000 views is therefore looked at for more than its share.
+    looked at. A run of less than about 6,400 views is therefore looked at for more than its share.
 
     Args:
         steps: of the whole run.

@@ -52,6 +52,27 @@ def test_a_crop_keeps_its_place_in_the_frame() -> None:
     assert (rows[0] < 3).all() and (rows[1] >= 3).all() and (rows[1] <= 4).all() and (rows[2] > 4).all()
 
 
-def test_images_that_are_not_square_are_refused() -> None:
-    with pytest.raises(SettingsError, match="8 patches is not square"):
-        make()(torch.rand(1, 1, 16, 32))
+@pytest.mark.parametrize("extents", [(16, 32), (32, 128), (48, 24, 16)])
+def test_images_need_not_be_square(extents: tuple[int, ...]) -> None:
+    """(32, 128) has as many patches as the encoder's own 64 x 64, and is none."""
+    dims, grid = len(extents), tuple(extent // 8 for extent in extents)
+    encoder = make(dims, 64 if dims == 2 else 32)
+    x = torch.rand(1, 1, *extents)
+    with torch.no_grad():
+        (found,) = encoder(x)
+        rows = encoder.network.patch_embed.proj(encoder.standardise(x)).flatten(2).transpose(1, 2)
+        places = resized_positions(encoder.positions[0, 1:], encoder.tokens_grid, grid)
+        tokens = encoder.tokens(rows + places)[:, 1:]
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), tokens, rtol=1e-4, atol=1e-4)
+    assert found.shape[2:] == grid
+
+
+def test_shapes_that_patches_do_not_divide_are_refused_with_some_that_they_do() -> None:
+    with pytest.raises(SettingsError, match=r"patches of 8, which do not divide 20 \[data.size\]\nUse 16 or 24"):
+        make()(torch.rand(1, 1, 64, 20))
+
+
+def test_tokens_alone_do_not_tell_the_shape_of_an_image() -> None:
+    encoder = make()
+    with pytest.raises(SettingsError, match=r"8 patches is not square(.|\n)*Say its grid"):
+        encoder.body(encoder.stem(torch.rand(1, 1, 16, 32)))

@@ -143,6 +143,25 @@ def test_the_loss_is_the_papers(dims: int, channels: int) -> None:
         torch.testing.assert_close(method([view_of(pixels)], batch)["loss"], torch.stack(errors).mean())
 
 
+@pytest.mark.parametrize("extents", [(16, 32, 24), (24, 8, 40)])
+def test_volumes_need_not_be_cubes(extents: tuple[int, ...]) -> None:
+    """The loss is blind to visible patches, what is restored lies where it was hidden, and every parameter learns."""
+    method, batch = make(3, 16, decoder_width=48, decoder_depth=1, decoder_heads=4), batch_of([1, 2])
+    grid = tuple(extent // 8 for extent in extents)
+    keep, hidden = method.mask(batch, grid)
+    assert keep.shape[1] + hidden.shape[1] == grid[0] * grid[1] * grid[2]
+    pixels = torch.rand(2, 1, *extents)
+    loss = method([view_of(pixels)], batch)["loss"]
+    loss.backward()
+    assert [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
+    _, masked, restored = method.eval().reconstruct([view_of(pixels)], batch)
+    wanted = torch.zeros(2, keep.shape[1] + hidden.shape[1], 512).scatter(1, keep[..., None].expand(-1, -1, 512), 1.0)
+    visible = unpatchify(wanted, 8, grid).bool()
+    assert torch.equal(restored[visible], pixels[visible]) and (masked[~visible] == 0.5).all()
+    spoilt = torch.where(visible, pixels, torch.rand_like(pixels))
+    assert torch.equal(method.reconstruct([view_of(spoilt)], batch)[1], masked)
+
+
 def test_padding_is_no_target() -> None:
     method, batch = make().train(), batch_of([0, 1])
     pixels, valid = torch.rand(2, 1, 32, 32), torch.ones(2, 1, 32, 32, dtype=torch.bool)

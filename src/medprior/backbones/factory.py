@@ -202,16 +202,9 @@ def _published(weights: str) -> dict[str, Any]:
 
 def _wrap(spec: EncoderSpec, network: Any, statistics: Statistics) -> Encoder:
     if _is_plain_vit(network):
-        patch = network.patch_embed.patch_size[0]
-        if spec.size % patch:
-            below = spec.size // patch * patch
-            sizes = " or ".join(str(size) for size in (below, below + patch) if size)
-            raise SettingsError(
-                f"{spec.name} cuts patches of {patch}, which do not divide {spec.size}",
-                where="data.size",
-                do=f"Use {sizes}",
-            )
-        return VisionTransformer(spec, network, statistics)
+        vit = VisionTransformer(spec, network, statistics)
+        vit.grid_of([spec.size])
+        return vit
     if not hasattr(network, "forward_intermediates"):
         raise SettingsError(
             f"{spec.name} offers no feature maps",

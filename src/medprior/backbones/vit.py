@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ class VisionTransformer(Encoder):
 
     `stem` gives patch tokens with their positions, (B, L, D), and `body` takes all of them or only those to `keep`.
     `stem(x)` is `embed` of all patches: a method that needs some of them embeds no others. `pool` is the mean over
-    the patches. Images of another size than the spec's are taken too, if they are square: their positions are
-    interpolated.
+    the patches. Images of any other size that patches divide are taken too, and need not be square: their positions
+    are interpolated. `body` is told the grid of those that are not square.
 
     Attributes:
         patch: side of a patch in pixels.
@@ -52,10 +53,29 @@ class VisionTransformer(Encoder):
         whole = torch.cat([table.new_zeros(before, self.embed_dim), table])
         self.network.pos_embed = nn.Parameter(whole.unsqueeze(0))
 
-    def stem(self, x: Tensor) -> Tensor:
-        return self.embed(patchify(x, self.patch))
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.body(self.stem(x), grid=self.grid_of(x.shape[2:]))
 
-    def embed(self, patches: Tensor, places: Tensor | None = None) -> Tensor:
+    def stem(self, x: Tensor) -> Tensor:
+        grid = self.grid_of(x.shape[2:])
+        return self.embed(patchify(x, self.patch), grid=grid)
+
+    def grid_of(self, extents: Sequence[int]) -> tuple[int, ...]:
+        """Patches along each axis of an image of that many pixels.
+
+        Raises:
+            SettingsError: patches do not divide it.
+        """
+        for extent in extents:
+            if extent % self.patch:
+                raise SettingsError(
+                    f"{self._spec.name} cuts patches of {self.patch}, which do not divide {extent}",
+                    where="data.size",
+                    do=f"Use {nearest_multiples(extent, self.patch)}",
+                )
+        return tuple(extent // self.patch for extent in extents)
+
+    def embed(self, patches: Tensor, places: Tensor | None = None, grid: tuple[int, ...] | None = None) -> Tensor:
         """Patches to tokens with their positions, (B, K, D).
 
         A convolution whose stride is its width is a product with each patch, so some patches can come alone.
@@ -63,13 +83,15 @@ class VisionTransformer(Encoder):
         Args:
             patches: (B, K, patch^d * C) pixels in [0, 1], as `medprior.objectives.reconstruction.patchify` cuts them.
             places: (B, K) numbers of the patches; None when they are all there, in order.
+            grid: patches along each axis of the whole image; None is that of the spec's size for some patches, and
+                square for all of them.
 
         Raises:
-            SettingsError: all patches of an image that is not square, and not of the spec's size.
+            SettingsError: all patches of an image that is not square, without a grid.
         """
         embed, table = self.network.patch_embed, self.positions[0, -math.prod(self.tokens_grid) :]
-        if places is None:
-            table = resized_positions(table, self.tokens_grid, self._grid(patches.shape[1]))
+        wanted = grid or (self._grid(patches.shape[1]) if places is None else self.tokens_grid)
+        table = resized_positions(table, self.tokens_grid, wanted)
         cut = patches.reshape(*patches.shape[:2], -1, self.mean.numel())
         pixels = ((cut - self.mean.flatten()) / self.std.flatten()).flatten(2)
         weight = embed.proj.weight.movedim(1, -1).flatten(1)
@@ -89,11 +111,11 @@ class VisionTransformer(Encoder):
         found: Tensor = self.network.norm(self.network.blocks(z))
         return found
 
-    def body(self, z: Tensor, keep: Tensor | None = None) -> list[Tensor]:
+    def body(self, z: Tensor, keep: Tensor | None = None, grid: tuple[int, ...] | None = None) -> list[Tensor]:
         patches = self.tokens(z, keep)[:, self.prefix :]
         if keep is not None:
             return [patches]
-        return [patches.transpose(1, 2).reshape(len(patches), -1, *self._grid(patches.shape[1]))]
+        return [patches.transpose(1, 2).reshape(len(patches), -1, *(grid or self._grid(patches.shape[1])))]
 
     def layer_groups(self) -> list[list[str]]:
         return layer_groups(self.network)
@@ -107,7 +129,7 @@ class VisionTransformer(Encoder):
             raise SettingsError(
                 f"an image of {cells} patches is not square",
                 where="data.size",
-                do=f"Use square images, or those of {self._spec.size} pixels the encoder was made for",
+                do="Say its grid, or use square images",
             )
         return (side,) * dims
 
@@ -119,6 +141,12 @@ class VisionTransformer(Encoder):
         if not self.network.no_embed_class:
             prefix = prefix + self.positions[:, : self.prefix]
         return prefix.expand(batch, -1, -1)
+
+
+def nearest_multiples(extent: int, unit: int) -> str:
+    """The multiples of `unit` below and above, in words."""
+    below = extent // unit * unit
+    return " or ".join(str(size) for size in (below, below + unit) if size)
 
 
 def sincos_positions(grid: tuple[int, ...], width: int) -> Tensor:

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from medprior.backbones.encoder import Encoder
-from medprior.backbones.vit import sincos_positions
+from medprior.backbones.vit import resized_positions, sincos_positions
 
 
 def mlp(inputs: int, *widths: int, norm: bool = True, bias: bool = True) -> nn.Sequential:
@@ -87,7 +87,7 @@ class TokenDecoder(nn.Module):
         self, inputs: int, grid: tuple[int, ...], prefix: int, outputs: int, *, width: int, depth: int, heads: int
     ) -> None:
         super().__init__()
-        self.prefix = prefix
+        self.prefix, self.grid = prefix, grid
         self.embed = nn.Linear(inputs, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("positions", sincos_positions(grid, width).unsqueeze(0), persistent=False)
@@ -100,7 +100,7 @@ class TokenDecoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor, keep: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, keep: Tensor, hidden: Tensor, grid: tuple[int, ...] | None = None) -> Tensor:
         """Predict the hidden patches from the kept ones. Every token attends to every other.
 
         A token's place is told by its position alone, so visible and hidden ones simply follow each other.
@@ -109,15 +109,14 @@ class TokenDecoder(nn.Module):
             tokens: (B, prefix + K, D) of the encoder.
             keep: (B, K) numbers of the patches they stand for.
             hidden: (B, M) numbers of the other patches.
+            grid: patches along each axis, where it is not the decoder's own: positions are then interpolated.
 
         Returns:
             (B, M, outputs).
         """
-        known = self.embed(tokens)
-        prefix, visible = known[:, : self.prefix], known[:, self.prefix :] + self._places(keep)
-        everything = torch.cat([prefix, visible, self.mask_token + self._places(hidden)], dim=1)
+        known, places = self.embed(tokens), resized_positions(self.positions[0], self.grid, grid or self.grid)
+        prefix, visible = known[:, : self.prefix], known[:, self.prefix :] + nn.functional.embedding(keep, places)
+        filled = self.mask_token + nn.functional.embedding(hidden, places)
+        everything = torch.cat([prefix, visible, filled], dim=1)
         found: Tensor = self.head(self.norm(self.blocks(everything)[:, -hidden.shape[1] :]))
         return found
-
-    def _places(self, numbers: Tensor) -> Tensor:
-        return nn.functional.embedding(numbers, self.positions[0])

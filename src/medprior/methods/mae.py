@@ -27,6 +27,7 @@ class MAE(Method):
     """Restore the hidden patches of an image from the few that are seen.
 
     He et al., CVPR 2022, arXiv 2111.06377. The encoder runs on the kept patches alone; padding counts nowhere.
+    Images may have any shape that patches divide.
     """
 
     needs = "vit"
@@ -74,16 +75,20 @@ class MAE(Method):
 
     def forward(self, views: Sequence[View], batch: Batch) -> Losses:
         (view,) = views
-        keep, hidden = self.mask(batch)
+        grid = self.encoder.grid_of(view.pixels.shape[2:])
+        keep, hidden = self.mask(batch, grid)
         patches = patchify(view.pixels, self.encoder.patch)
-        predicted = self._restore(patches, keep, hidden)
+        predicted = self._restore(patches, keep, hidden, grid)
         valid = self._valid(view, hidden)
         target = standardise_patches(_take(patches, hidden), valid, self.config.floor)
         return {"loss": patch_loss(predicted.float(), target.values, valid)}
 
-    def mask(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Numbers of the patches to keep (B, K) and to hide (B, L - K), drawn for each scan."""
-        cells = self.decoder.positions.shape[1]
+    def mask(self, batch: Batch, grid: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+        """Numbers of the patches to keep (B, K) and to hide (B, L - K), drawn for each scan.
+
+        `grid` are the patches along each axis; None is those of the encoder's own size.
+        """
+        cells = math.prod(grid or self.encoder.tokens_grid)
         kept = min(max(1, int(cells * (1 - self.config.mask_ratio))), cells - 1)
         key = Key(batch.seed, batch.step, batch.index, view=0)
         order = uniform(key, "mask", (cells,)).argsort(dim=1, stable=True)
@@ -97,24 +102,24 @@ class MAE(Method):
         which the objective does not ask for; visible ones are the original.
         """
         (view,) = views
-        keep, hidden = self.mask(batch)
+        grid = self.encoder.grid_of(view.pixels.shape[2:])
+        keep, hidden = self.mask(batch, grid)
         patches = patchify(view.pixels, self.encoder.patch)
-        predicted = self._restore(patches, keep, hidden).float()
+        predicted = self._restore(patches, keep, hidden, grid).float()
         target = standardise_patches(_take(patches, hidden), self._valid(view, hidden), self.config.floor)
         filled = (torch.full_like(predicted, GREY), predicted * target.deviation + target.mean)
         where = _wide(hidden, patches)
         masked, restored = (
-            unpatchify(patches.scatter(1, where, values), self.encoder.patch, self.encoder.tokens_grid).clamp(0, 1)
-            for values in filled
+            unpatchify(patches.scatter(1, where, values), self.encoder.patch, grid).clamp(0, 1) for values in filled
         )
         return view.pixels, masked, restored
 
     def parts(self) -> dict[str, nn.Module]:
         return {"decoder": self.decoder}
 
-    def _restore(self, patches: Tensor, keep: Tensor, hidden: Tensor) -> Tensor:
-        tokens = self.encoder.tokens(self.encoder.embed(_take(patches, keep), keep))
-        restored: Tensor = self.decoder(tokens, keep, hidden)
+    def _restore(self, patches: Tensor, keep: Tensor, hidden: Tensor, grid: tuple[int, ...]) -> Tensor:
+        tokens = self.encoder.tokens(self.encoder.embed(_take(patches, keep), keep, grid))
+        restored: Tensor = self.decoder(tokens, keep, hidden, grid)
         return restored
 
     def _valid(self, view: View, hidden: Tensor) -> Tensor:

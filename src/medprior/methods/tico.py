@@ -62,7 +62,8 @@ class TiCo(Method):
         z2 = self.teacher(views[1].pixels)
         terms = tico(z1, z2, self.remembered, self.config.memory)
         if self.training:
-            self.seen.copy_(terms.moment)
+            # A step that is not finite moves no weight; nor may it stay in the average for good.
+            self.seen.copy_(torch.where(terms.moment.isfinite().all(), terms.moment, self.seen))
         loss = terms.invariance + self.config.covariance * terms.covariance
         return {"loss": loss, "invariance": terms.invariance.detach(), "covariance": terms.covariance.detach()}
 

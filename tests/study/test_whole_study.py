@@ -14,6 +14,7 @@ from medprior.errors import Interrupted, LabelError, OutputError, RunError
 from medprior.files import alone_in
 from medprior.report.assemble import report
 from medprior.study.alone import pretrain_alone
+from medprior.study.arms import Pretraining
 from medprior.study.prediction import embed_scans, predict_scans
 from medprior.study.study import Outcome, run_study
 
@@ -163,6 +164,17 @@ def test_the_report_is_one_page_without_paths(outcome: Outcome, cohort: Path) ->
         assert name not in page
     for patient in set(outcome.ground.patients):
         assert f">{patient}<" not in page
+
+
+def test_the_report_shows_looks_at_embeddings_and_what_a_run_said_of_them(outcome: Outcome) -> None:
+    card = outcome.out / Pretraining("mae", "test_vit", fold=1, seed=0).folder / "finished.json"
+    before = card.read_text(encoding="utf-8")
+    card.write_text(json.dumps({**json.loads(before), "warnings": ["All images are one point."]}), encoding="utf-8")
+    page = report(outcome, "medprior run SCANS").read_text(encoding="utf-8")
+    card.write_text(before, encoding="utf-8")
+    assert "mae on test_vit, fold 2, seed 1: All images are one point." in page
+    for name in ("deviation", "effective rank", "alignment", "uniformity", "probe auroc"):
+        assert f"</strong> {name}</figcaption>" in page
 
 
 def test_the_model_predicts_and_refuses(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def training(content: ReportContent, image_side: int) -> Context:
         for name, curve in curves.items()
     ]
     drawn = [panel for panel in panels if panel[-1]]
-    return {"panels": drawn} if drawn else None
+    looked = any("effective_rank" in curves for curves in content.training.values())
+    return {"panels": drawn, "looked": looked} if drawn else None
 
 
 def data(content: ReportContent, image_side: int) -> Context:

@@ -52,7 +52,7 @@ def main() -> None:
             for dims, shape in SHAPES.items():
                 if (method, backbone, dims) not in known:
                     add(try_pair(method, backbone, dims, *shape))
-    draw()
+    README.write_text(drawn())
 
 
 def try_pair(method: str, backbone: str, dims: int, size: int, channels: int) -> dict[str, object]:
@@ -98,8 +98,8 @@ def add(row: dict[str, object]) -> None:
     print(*row.values(), flush=True)
 
 
-def draw() -> None:
-    """Write the table and its reasons into the README, below the mark."""
+def drawn() -> str:
+    """The README with the table and its reasons below the mark."""
     found = {(row["method"], row["backbone"], int(row["dims"])): row["outcome"] for row in read()}
     reasons: dict[str, str] = {}
     lines = [f"| method | {' | '.join(FAMILIES)} |", "|" + "---|" * (len(FAMILIES) + 1)]
@@ -111,7 +111,7 @@ def draw() -> None:
     sums = f"Of {len(found)} pairs {passed} pass, {len(found) - passed - failed} cannot be, {failed} fail."
     notes = [f"- {letter}: {outcome}" for outcome, letter in reasons.items()]
     above = README.read_text().partition(MARK)[0]
-    README.write_text("\n".join([above + MARK, "", sums, "", *lines, "", *notes, ""]))
+    return "\n".join([above + MARK, "", sums, "", *lines, "", *notes, ""])
 
 
 def cell(outcome: str, reasons: dict[str, str]) -> str:

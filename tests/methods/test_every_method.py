@@ -126,6 +126,17 @@ def test_a_method_learns_and_comes_back(name: str, encoder: tuple[str, int, int,
 
 
 @pytest.mark.parametrize("name", METHODS.names())
+def test_a_batch_that_is_not_finite_is_not_remembered(name: str) -> None:
+    encoder = next(encoder for which, encoder in reversed(pairs()) if which == name)
+    method = make(name, encoder).train()
+    views = views_for(method, encoder)
+    broken = [View(torch.full_like(view.pixels, torch.nan), view.valid, view.affine) for view in views]
+    for step, seen in enumerate((views, broken, views)):
+        method.before_update(Clock(step, 10))
+        assert torch.isfinite(loss_of(method, seen, batch_of(step=step))) == (seen is views)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
 def test_every_preset_is_valid_and_every_method_says_where_it_was_published(name: str) -> None:
     kind: type[Method] = METHODS.get(name)
     found = presets(name)

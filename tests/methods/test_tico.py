@@ -103,18 +103,6 @@ def test_a_loss_taken_twice_in_a_step_is_the_same_and_a_look_leaves_no_trace() -
     assert all(torch.equal(value, kept[name]) for name, value in method.state_dict().items())
 
 
-def test_a_batch_that_is_not_finite_is_not_remembered() -> None:
-    method = make()
-    learn(method, optimizer_of(method), 0)
-    broken = views_of(1)
-    broken[0].pixels[0] = float("nan")
-    method.before_update(Clock(1, 10))
-    assert not method(broken, batch_of(1))["loss"].isfinite()
-    method.before_update(Clock(2, 10))
-    assert method.remembered.isfinite().all() and method.remembered.abs().max() > 0
-    assert method(views_of(2), batch_of(2))["loss"].isfinite()
-
-
 def test_nothing_is_learnt_through_the_teacher() -> None:
     """The student learns what it would learn from targets that are mere numbers, and the teacher nothing."""
     method, views = make().double(), views_of(0, dtype=torch.float64)

@@ -15,7 +15,7 @@ from medprior.methods.schedules import half_cosine, linear_rise
 from medprior.methods.teacher import Teacher
 from medprior.objectives.clustering import similarity
 from medprior.objectives.distillation import across_views, centred, entropy, mean_output
-from medprior.objectives.precision import full
+from medprior.objectives.precision import full, sound
 from medprior.views.limits import Range
 from medprior.views.multicrop import GLOBAL, MultiCrop, by_size, multi_crop
 from medprior.views.plan import ViewPlan
@@ -103,7 +103,7 @@ class DINO(Method):
         teacher = self.teacher(torch.cat([view.pixels for view in views[:GLOBAL]])).unflatten(0, (GLOBAL, -1))
         targets = centred(teacher, self.centre, self.teacher_temperature)
         if self.training:
-            self.seen.copy_(mean_output(teacher))
+            self.seen.copy_(sound(mean_output(teacher), self.seen))
         loss = across_views(targets, student.unflatten(0, (len(views), -1)), self.config.temperature)
         return {"loss": loss, "teacher_entropy": entropy(targets)}
 

@@ -14,7 +14,7 @@ from medprior.methods.method import Batch, Clock, DataFacts, Losses, Method, Met
 from medprior.methods.teacher import Teacher
 from medprior.objectives.contrastive import info_nce, shuffled
 from medprior.objectives.gather import gather
-from medprior.objectives.precision import full
+from medprior.objectives.precision import full, sound
 from medprior.views.draws import Key, uniform
 from medprior.views.plan import ViewPlan, independent
 from medprior.views.recipe import ViewRecipe
@@ -31,6 +31,7 @@ class MoCo(Method):
     """
 
     paper = "He et al., CVPR 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297"
+    title = "MoCo v2"
     experimental = True
 
     class Config(MethodConfig):
@@ -106,7 +107,8 @@ class Queue(nn.Module):
         count, arrived = len(self.keys), len(self.waiting)
         newest = self.waiting[-count:].to(self.keys)
         places = torch.arange(arrived - len(newest), arrived, device=self.keys.device)
-        self.keys.index_copy_(0, (self.cursor + places) % count, newest)
+        places = (self.cursor + places) % count
+        self.keys.index_copy_(0, places, sound(newest, self.keys[places]))
         self.cursor.add_(arrived).remainder_(count)
         self.waiting = self.waiting[:0]
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from medprior.methods.heads import HeldWeight, mlp
 from medprior.methods.method import Batch, Clock, DataFacts, Losses, Method, MethodConfig, Share
 from medprior.objectives.clustering import assign, similarity, swapped_prediction
-from medprior.objectives.precision import full
+from medprior.objectives.precision import full, sound
 from medprior.views.limits import Range
 from medprior.views.multicrop import GLOBAL, MultiCrop, by_size, multi_crop
 from medprior.views.plan import ViewPlan
@@ -100,7 +100,7 @@ class SwAV(Method):
         c = self.config
         codes, everyone = assign(z, prototypes, self.queue, full_queue, epsilon=c.epsilon, iterations=c.iterations)
         if self.training:
-            self.queue.copy_(torch.cat([everyone, self.queue], dim=1)[:, : c.queue])
+            self.queue.copy_(sound(torch.cat([everyone, self.queue], dim=1)[:, : c.queue], self.queue))
         return codes
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from medprior.methods.method import Batch, Clock, DataFacts, Losses, Method, Met
 from medprior.methods.schedules import half_cosine
 from medprior.methods.teacher import Teacher
 from medprior.objectives.moments import tico
+from medprior.objectives.precision import sound
 from medprior.views.plan import ViewPlan, independent
 from medprior.views.recipe import ViewRecipe
 from medprior.views.view import View
@@ -62,15 +63,13 @@ class TiCo(Method):
         z2 = self.teacher(views[1].pixels)
         terms = tico(z1, z2, self.remembered, self.config.memory)
         if self.training:
-            # A step that is not finite moves no weight; nor may it stay in the average for good.
-            self.seen.copy_(torch.where(terms.moment.isfinite().all(), terms.moment, self.seen))
+            self.seen.copy_(sound(terms.moment, self.seen))
         loss = terms.invariance + self.config.covariance * terms.covariance
         return {"loss": loss, "invariance": terms.invariance.detach(), "covariance": terms.covariance.detach()}
 
     def before_update(self, clock: Clock) -> None:
-        self.remembered.lerp_(
-            self.seen, 1 - self.config.memory
-        )  # here, so that a loss taken twice in a step is the same
+        # Here, so that a loss taken twice in a step is the same.
+        self.remembered.lerp_(self.seen, 1 - self.config.memory)
 
     def after_update(self, clock: Clock) -> None:
         momentum = half_cosine(clock.step, clock.steps, self.config.momentum, 1.0)

@@ -8,23 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medprior.evaluation.intervals import Difference, Interval
+from medprior.methods import METHODS
+from medprior.methods.method import Method
+from medprior.study.arms import GIVEN, IMAGENET
 from medprior.study.findings import Saving
 from medprior.study.results import Arm
 
-_NAMES = {
-    "barlow": "Barlow Twins",
-    "byol": "BYOL",
-    "dino": "DINO",
-    "given": "the given encoder",
-    "imagenet": "ImageNet",
-    "mae": "MAE",
-    "moco": "MoCo v2",
-    "simclr": "SimCLR",
-    "simsiam": "SimSiam",
-    "spark": "SparK",
-    "swav": "SwAV",
-    "vicreg": "VICReg",
-}
+_BORROWED = {GIVEN: "the given encoder", IMAGENET: "ImageNet"}
 
 
 @dataclass(frozen=True)
@@ -43,12 +33,20 @@ class Words:
 
     def title(self, arm: Arm) -> str:
         """An arm that the sentence before named in full."""
-        return self.titles.get(arm.name) or _NAMES.get(arm.name, arm.name)
+        return self.titles.get(arm.name) or title_of(arm.name)
 
     def labels(self, count: float) -> str:
         """A number of labels."""
         rounded = round(count)
         return f"{rounded:,} labelled {self.unit if rounded != 1 else self.unit.removesuffix('s')}"
+
+
+def title_of(name: str) -> str:
+    """What people call an arm of this name."""
+    if name not in METHODS.names():
+        return _BORROWED.get(name, name)
+    kind: type[Method] = METHODS.get(name)
+    return kind.title or kind.__name__
 
 
 def shown(value: Interval) -> str:

@@ -12,5 +12,5 @@ def full(values: Tensor) -> Tensor:
 
 
 def sound(new: Tensor, old: Tensor) -> Tensor:
-    """`new` if all of it is finite, else `old`: a step that is not moves no weight, and no average keeps it for good."""
+    """`new` if all of it is finite, else `old`: a step that is not moves no weight, and no average may keep it."""
     return torch.where(new.isfinite().all(), new, old)

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from medprior.backbones.encoder import Encoder
+from medprior.backbones.layers import CONVOLUTIONS, TRANSPOSED
 from medprior.backbones.sparse import Sparse
 from medprior.errors import SettingsError
 
 LEVELS = 4
 """How many maps the decoder sees, the coarsest: strides 4 to 32 of most networks."""
 LEAST_WIDTH = 8
-CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 

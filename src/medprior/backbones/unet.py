@@ -12,7 +12,9 @@ from medprior.backbones.encoder import Encoder
 from medprior.backbones.layers import CONVOLUTIONS, INSTANCE_NORMS, SLOPE, TRANSPOSED, ConvUnit
 from medprior.errors import SettingsError
 
-LEAST_WIDTH, MOST_WIDTH = 16, 512
+LEAST_WIDTH = 16
+MOST_WIDTH = {2: 512, 3: 320}
+"""nnU-Net's, in images and in volumes."""
 SCALES = 4
 """Maps that a transformer's one map becomes."""
 
@@ -27,8 +29,8 @@ class UNetDecoder(nn.Module):
     Args:
         encoder: of the maps; it is not kept.
         out_channels: of what comes out.
-        width: channels at the image's resolution, doubled with every halving up to 512. By default those of the finest
-            map divided by its stride, 16 at least.
+        width: channels at the image's resolution, doubled with every halving up to `MOST_WIDTH`. By default those of
+            the finest map divided by its stride, 16 at least.
         supervise: how many coarser outputs `outputs` gives, for deep supervision (Lee et al., AISTATS 2015, arXiv
             1409.5185).
         sees_image: join the image itself at the end, as UNETR does (Hatamizadeh et al., WACV 2022, arXiv 2103.10504).
@@ -53,7 +55,7 @@ class UNetDecoder(nn.Module):
         channels, strides = (self.pyramid or encoder).channels, (self.pyramid or encoder).strides
         self.ladder = descent(strides)
         finest = width or max(LEAST_WIDTH, channels[0] // strides[0])
-        widths = [channels[-1], *[min(finest * stride, MOST_WIDTH) for stride in self.ladder[1:]]]
+        widths = [channels[-1], *[min(finest * stride, MOST_WIDTH[dims]) for stride in self.ladder[1:]]]
         joined = dict(zip(strides, channels, strict=True))
         if sees_image:
             self.image = ConvUnit(dims, encoder.spec["in_channels"], finest)

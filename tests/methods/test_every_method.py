@@ -23,11 +23,13 @@ ENCODERS = [
     ("vit_tiny", 2, 64, 1),
     ("vit_tiny_patch8", 3, 16, 2),
     ("resnet18", 3, 32, 1),
+    ("unet_8", 3, 16, 1),
 ]
 
 
 def pairs() -> list[tuple[str, tuple[str, int, int, int]]]:
-    fitting = {"any": ("resnet", "convnext", "vit"), "cnn": ("resnet", "convnext"), "vit": ("vit",)}
+    cnn = ("resnet", "convnext", "unet")
+    fitting = {"any": (*cnn, "vit"), "cnn": cnn, "vit": ("vit",)}
     return [(m, e) for m in METHODS.names() for e in ENCODERS if e[0].startswith(fitting[METHODS.get(m).needs])]  # type: ignore[attr-defined]
 
 

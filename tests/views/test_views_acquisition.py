@@ -313,7 +313,6 @@ def test_acquisition_comes_first_and_padding_stays_black():
     torch.testing.assert_close(changed, change(acquired, valid, replace(FULL, acquisition=()), key))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3])
 def test_everything_is_one_graph(d):
     recipe = replace(FULL, spatial_dims=d, size=48 if d == 2 else 8, blur=(0.005, 0.01))
@@ -322,6 +321,6 @@ def test_everything_is_one_graph(d):
     def changed(step: torch.Tensor) -> torch.Tensor:
         return change(pixels, valid, recipe, Key(0, step, torch.arange(4), 0))
 
-    compiled = torch.compile(changed, fullgraph=True)
+    compiled = torch.compile(changed, fullgraph=True, backend="eager")  # the real one takes a minute
     for step in (torch.tensor(0), torch.tensor(7)):
         torch.testing.assert_close(compiled(step), changed(step), atol=1e-4, rtol=0)

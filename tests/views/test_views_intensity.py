@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from medprior.views.draws import Key, between, happens, normal
 from medprior.views.intensity import change
 from medprior.views.recipe import ViewRecipe
-from medprior.views.smooth import smooth
+from medprior.views.smooth import gathered, multiplied, smooth
 
 RECIPE = ViewRecipe(
     size=20,
@@ -121,13 +122,15 @@ def test_blur_keeps_a_flat_image_flat_up_to_border_and_padding():
     torch.testing.assert_close(change(flat, valid, recipe, Key(0, 0, torch.arange(8), 0)), flat)
 
 
+@pytest.mark.parametrize("way", [gathered, multiplied, smooth])
 @pytest.mark.parametrize(("size", "widest"), [(64, 0.8), (75, 1.4), (75, 3.0), (33, 0.1)])
-def test_smoothing_in_bands_equals_the_whole_matrix_in_float64(size, widest):
+def test_smoothing_equals_the_whole_matrix_in_float64(size, widest, way):
     images = torch.rand(5, 2, size, size, generator=torch.Generator().manual_seed(0))
     widths = [torch.tensor([1e-3, 0.3, 0.5, 0.9, 1.0]) * widest for _ in range(2)]
     widths[1] = widths[1].flip(0)
     apart = np.arange(size)[:, None] - np.arange(size)
-    found = smooth(images, widths, [widest, widest])
+    reach = widest if way is smooth else math.ceil(5 * widest)
+    found = way(images, widths, [reach, reach])
     for i, image in enumerate(images.double().numpy()):
         down, across = (np.exp(-0.5 * (apart / width[i].double().item()) ** 2) for width in widths)
         expected = down @ image @ across.T

@@ -1,22 +1,44 @@
 """The resample of views that are not rotated: the exact average over the area that each view pixel covers.
 
 Without rotation the average over a box is one small matrix per axis, so the whole resample is d batched matrix
-products: it neither aliases nor blurs beyond the view's own pixels, at any reduction. Views that lie on whole pixels
-are not even that: their pixels are taken as they are.
+products, or on a CPU, where most of such a product would be spent on zeros, d sums over the few pixels that count: it
+neither aliases nor blurs beyond the view's own pixels, at any reduction. Views that lie on whole pixels are not even
+that: their pixels are taken as they are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor
 
+from medprior.views.taps import Taps, gather
 from medprior.views.window import Place
 
 
-def average(pixels: Tensor, place: Place, content: Tensor, affine: Tensor, size: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Spans:
+    """What each view pixel covers along each axis, in given pixels: (B, d, S) each.
+
+    Attributes:
+        low, high: its ends; nothing is covered where high is not above low.
+        width: what a sum over it is divided by; infinite where not inside.
+        inside: whether its centre lies in the content.
+    """
+
+    low: Tensor
+    high: Tensor
+    width: Tensor
+    inside: Tensor
+
+
+def average(
+    pixels: Tensor, place: Place, content: Tensor, affine: Tensor, size: int, widest: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Each view pixel averaged over its area, or interpolated linearly where it is smaller than a stored pixel.
 
     Args:
@@ -25,13 +47,18 @@ def average(pixels: Tensor, place: Place, content: Tensor, affine: Tensor, size:
         content: (B, d, 2) edges of the content box, normalised to the scan; what lies outside weighs nothing.
         affine: (B, d, d+1) from view to scan, normalised, without rotation.
         size: pixels of the view along each axis.
+        widest: the most stored pixels that a view pixel covers along an axis, where they are to be looked up one by
+            one, as is best on a CPU; None for matrix products.
 
     Returns:
         Pixels (B, C, *S) in the units of `pixels`, 0 where not valid, channels last in memory; valid (B, 1, *S) bool:
         the centre of the view pixel lies in the content.
     """
-    weights, inside = _weights(place, content, affine, size, pixels.shape[-1])
-    return contract(pixels, weights.unbind(1)), _box(inside)
+    spans, side = _spans(place, content, affine, size), pixels.shape[-1]
+    if widest is None:
+        return contract(pixels, _matrices(spans, side).unbind(1)), _box(spans.inside)
+    averaged = gather(pixels, _taps(spans, side, widest))
+    return averaged.movedim(1, -1).contiguous().movedim(-1, 1), _box(spans.inside)
 
 
 def take(pixels: Tensor, place: Place, affine: Tensor, flips: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -64,8 +91,7 @@ def contract(images: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return images.view(batch, *[weight.shape[1] for weight in weights], channels).movedim(-1, 1)
 
 
-def _weights(place: Place, content: Tensor, affine: Tensor, size: int, side: int) -> tuple[Tensor, Tensor]:
-    """Weights (B, d, size, side) of the given pixels in each view pixel, and whether that is inside (B, d, size)."""
+def _spans(place: Place, content: Tensor, affine: Tensor, size: int) -> Spans:
     half = place.lengths.unsqueeze(-1) / 2
     middle = half - place.corner.unsqueeze(-1)  # of the scan, in given pixels as all that follows
     step = affine.diagonal(dim1=1, dim2=2).unsqueeze(-1) * (half * 2 / size)
@@ -78,11 +104,25 @@ def _weights(place: Place, content: Tensor, affine: Tensor, size: int, side: int
     low, high = torch.maximum(centre - reach, first), torch.minimum(centre + reach, last)
     inside = (centre > first) & (centre < last)
     # Divided by, not multiplied with an inverse: a pixel seen alone then weighs exactly 1.
-    width = torch.where(inside, high - low, torch.inf)
-    pixel = torch.arange(side, device=affine.device)
-    weights = (high.unsqueeze(-1) - pixel).clamp_(0, 1)
-    weights -= (low.unsqueeze(-1) - pixel).clamp_(0, 1)
-    return weights.div_(width.unsqueeze(-1)), inside
+    return Spans(low, high, torch.where(inside, high - low, torch.inf), inside)
+
+
+def _matrices(spans: Spans, side: int) -> Tensor:
+    """(B, d, S, side) weights of the given pixels in each view pixel."""
+    pixel = torch.arange(side, device=spans.low.device)
+    weights = (spans.high.unsqueeze(-1) - pixel).clamp_(0, 1)
+    weights -= (spans.low.unsqueeze(-1) - pixel).clamp_(0, 1)
+    return weights.div_(spans.width.unsqueeze(-1))
+
+
+def _taps(spans: Spans, side: int, widest: float) -> list[Taps]:
+    """The same for each axis without most of the zeros: as many neighbours as something so wide can touch."""
+    count = min(math.ceil(max(widest, 1.0) - 1e-6) + 1, side)
+    first = spans.low.floor().clamp(0, side - count)
+    edges = first.unsqueeze(-1) + torch.arange(count + 1, device=first.device)
+    covered = torch.clamp(edges, spans.low.unsqueeze(-1), spans.high.unsqueeze(-1)).diff(dim=-1)
+    weights = covered / spans.width.unsqueeze(-1)
+    return [Taps(*axis) for axis in zip(first.long().unbind(1), weights.unbind(1), strict=True)]
 
 
 def _box(inside: Tensor) -> Tensor:

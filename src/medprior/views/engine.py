@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from medprior.data.store.pixels import Stored
 
 WORTH_CUTTING = 0.6
-"""Share of the side up to which a window is cut: on a CPU the resample then takes half the time at 0.5, less below;
-at 0.75 the cutting costs what it saves."""
+"""Share of the side up to which a window is cut: matrix products then take half the time at 0.5, less below; at 0.75
+the cutting costs what it saves. Where a CPU sums one by one it is much the same."""
 
 Seen = tuple[Tensor, Tensor]
 """Pixels (B, C, *S) in [0, 1] and valid (B, 1, *S)."""
@@ -75,7 +75,7 @@ def together(
                 places = Key(seed, step, stored.index, group.sources)
                 (pixels, valid), affine = _of_images(stored, images, group, places)
             # Weights sum to 1 but for rounding: a white that is brighter than white has no logarithm to its darkness.
-            pixels = pixels.clamp(0, 1)
+            pixels = pixels.clamp_(0, 1)
             if pixels.shape[1] == 3 and (group.recipe.saturation or group.recipe.grey_probability):
                 pixels = pixels.contiguous()  # colours are mixed plane by plane: on a CPU much slower across channels
             changed = change(pixels, valid, group.recipe, Key(seed, step, stored.index, group.positions))
@@ -127,7 +127,7 @@ def _of_images(stored: Stored, images: tuple[Tensor, Tensor | None], group: Grou
         floats = floats if levels > 1 else floats[..., :size]
         floats = floats if count == 1 else floats.repeat(count, *[1] * (d + 1))
     pixels, valid = _resampled(Levels(floats, levels, place), content, affine, group, size)
-    return (pixels / 255, valid), affine
+    return (pixels.div_(255), valid), affine
 
 
 def _of_crops(crops: Crops, group: Group) -> tuple[Seen, Tensor]:
@@ -157,7 +157,8 @@ def _resampled(levels: Levels, content: Tensor, affine: Tensor, group: Group, st
     """Pixels in the units of the levels, and valid; `stored` as in `extent`."""
     geometry, size = group.geometry, group.recipe.size
     if not geometry.rotation:
-        return average(levels.atlas, levels.place, content, affine, size)
+        widest = extent(geometry, stored) / size if affine.device.type == "cpu" else None
+        return average(levels.atlas, levels.place, content, affine, size, widest)
     reduced = extent(geometry, stored) > size
     return resample(levels, content, affine, size, reduced=reduced)
 

@@ -122,7 +122,9 @@ def _shift(recipe: ViewRecipe, key: Key) -> Tensor:
 
 
 def _signs(recipe: ViewRecipe, key: Key) -> Tensor:
-    """(B, d): -1 along mirrored axes, else 1."""
+    """(B, d) or (d,): -1 along mirrored axes, else 1."""
+    if not recipe.flips:
+        return torch.ones(recipe.spatial_dims, device=key.rows.device)
     toss = uniform(key, "flip", (recipe.spatial_dims,)).unbind(1)
     odds = [0.5 if axis in recipe.flips else 0.0 for axis in range(recipe.spatial_dims)]
     return torch.stack([torch.where(t < odd, -1.0, 1.0) for t, odd in zip(toss, odds, strict=True)], dim=1)

@@ -20,53 +20,55 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def change(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     """Pixels (B, C, *S) in [0, 1] after the recipe's intensity changes; 0 stays where valid (B, 1, *S) is false."""
     changed = pixels
+    seen = valid.to(pixels.dtype)  # once: a CPU multiplies with numbers far faster than with truth values
+    gate = _gate(recipe, key)
     for acquired in recipe.acquisition:
         # Padding stays black throughout: what follows takes its means over the view.
-        changed = acquired.apply(changed, valid, key) * valid
+        changed = acquired.apply(changed, valid, key) * seen
     if recipe.intensity_probability:
-        changed = _jitter(changed, valid, recipe, key)
+        changed = _jitter(changed, seen, gate, recipe, key)
     if pixels.shape[1] == 3:
-        changed = _colour(changed, recipe, key)
+        changed = _colour(changed, gate, recipe, key)
     if recipe.blur_probability:
-        changed = _blur(changed, valid, recipe, key)
+        changed = _blur(changed, seen, recipe, key)
     if recipe.noise_probability:
         changed = _noise(changed, recipe, key)
-    return changed if changed is pixels else changed * valid
+    return changed if changed is pixels else changed * seen
 
 
-def _jitter(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
-    brightness = _factor(recipe.brightness, "brightness", recipe, key)
-    contrast = _factor(recipe.contrast, "contrast", recipe, key)
+def _jitter(pixels: Tensor, seen: Tensor, gate: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+    brightness = _factor(recipe.brightness, "brightness", gate, key)
+    contrast = _factor(recipe.contrast, "contrast", gate, key)
     if recipe.brightness or recipe.contrast:
         dims = tuple(range(1, pixels.dim()))
-        count = valid.sum(dim=dims).clamp(min=1) * pixels.shape[1]
+        count = seen.sum(dim=dims).clamp(min=1) * pixels.shape[1]
         mean = brightness * pixels.sum(dim=dims) / count
         shift = mean * (1 - contrast)
         pixels = torch.addcmul(broad(shift, pixels), pixels, broad(brightness * contrast, pixels)).clamp_(0, 1)
     if recipe.gamma:
         most = math.log1p(recipe.gamma)
-        exponent = torch.where(_gate(recipe, key), between(key, "gamma", -most, most), 0.0).exp()
+        exponent = torch.where(gate, between(key, "gamma", -most, most), 0.0).exp()
         # A power by way of the logarithm: thrice as fast as pow, and 0 -> -inf -> 0 as it should.
         pixels = pixels.log2().mul_(broad(exponent, pixels)).exp2_()
     return pixels
 
 
-def _colour(pixels: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+def _colour(pixels: Tensor, gate: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     if not (recipe.saturation and recipe.intensity_probability) and not recipe.grey_probability:
         return pixels
     weights = torch.stack([torch.full((), w, device=pixels.device) for w in LUMA]).view(1, 3, *[1] * (pixels.dim() - 2))
     grey = (pixels * weights).sum(dim=1, keepdim=True)
-    keep = _factor(recipe.saturation, "saturation", recipe, key)
+    keep = _factor(recipe.saturation, "saturation", gate, key)
     keep = torch.where(happens(key, "grey", recipe.grey_probability), 0.0, keep)
     return torch.lerp(grey, pixels, broad(keep, pixels)).clamp(0, 1)
 
 
-def _blur(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
+def _blur(pixels: Tensor, seen: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     """Gaussian of each sample's own width over the valid pixels alone: neither padding nor border lends darkness."""
     width = between(key, "blur width", *recipe.blur) * recipe.size
     width = torch.where(happens(key, "blur", recipe.blur_probability), width, 0.0).clamp(min=1e-3)
     d = pixels.dim() - 2
-    both = torch.cat([pixels * valid, valid.float()], dim=1)
+    both = torch.cat([pixels * seen, seen], dim=1)
     both = smooth(both, [width] * d, [recipe.blur[1] * recipe.size] * d)
     return (both[:, :-1] / both[:, -1:].clamp(min=1e-6)).clamp(max=1)
 
@@ -83,5 +85,5 @@ def _gate(recipe: ViewRecipe, key: Key) -> Tensor:
     return happens(key, "intensity", recipe.intensity_probability)
 
 
-def _factor(strength: float, name: str, recipe: ViewRecipe, key: Key) -> Tensor:
-    return torch.where(_gate(recipe, key), between(key, name, 1 - strength, 1 + strength), 1.0)
+def _factor(strength: float, name: str, gate: Tensor, key: Key) -> Tensor:
+    return torch.where(gate, between(key, name, 1 - strength, 1 + strength), 1.0)

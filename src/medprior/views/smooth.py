@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from medprior.views.average import contract
+from medprior.views.taps import Taps, gather
 
 REACH = 5
 """Standard deviations after which a Gaussian ends: what lies beyond weighs less than one part in a million."""
+FEW = 1 / 4
+"""Share of an image's side up to which a CPU sums neighbours one by one; beyond, matrices are as fast."""
 
 
 def smooth(images: Tensor, widths: Sequence[Tensor], widest: Sequence[float]) -> Tensor:
@@ -22,8 +25,25 @@ def smooth(images: Tensor, widths: Sequence[Tensor], widest: Sequence[float]) ->
         widths: (B,) standard deviations in pixels, above 0, for each axis.
         widest: the greatest that each may be, known before anything is drawn.
     """
+    size, radii = images.shape[-1], [math.ceil(REACH * most) for most in widest]
+    # Of volumes most of the time would go into turning their axes.
+    if images.device.type == "cpu" and len(radii) == 2 and 2 * max(radii) + 1 <= FEW * size:
+        return gathered(images, widths, radii)
+    return multiplied(images, widths, radii)
+
+
+def gathered(images: Tensor, widths: Sequence[Tensor], radii: Sequence[int]) -> Tensor:
+    """The same, neighbour by neighbour; `radii` are where each Gaussian may end, in pixels."""
+    taps = [_taps(width, radius, images.shape[-1]) for width, radius in zip(widths, radii, strict=True)]
+    found = torch.empty_like(images)
+    for channel in range(images.shape[1]):  # one by one, which stays in the cache longer
+        found[:, channel : channel + 1] = gather(images[:, channel : channel + 1], taps)
+    return found
+
+
+def multiplied(images: Tensor, widths: Sequence[Tensor], radii: Sequence[int]) -> Tensor:
+    """The same by matrix products."""
     size, d = images.shape[-1], len(widths)
-    radii = [math.ceil(REACH * most) for most in widest]
     # Of images a band is left of each matrix; of volumes the copies of the bands would cost more than they save.
     if d == 3 or any(2 * (_tile(radius) + 2 * radius) > size for radius in radii):
         return contract(images, [gaussian(_apart(size, size, images), width) for width in widths])
@@ -45,6 +65,15 @@ def _banded(images: Tensor, width: Tensor, radius: int) -> Tensor:
     rows = pad(images.reshape(batch, -1, n), (radius, radius + -n % tile))
     tiles = rows.unfold(-1, tile + 2 * radius, tile).reshape(batch, -1, tile + 2 * radius)
     return torch.bmm(tiles, kernel).view(batch, rows.shape[1], -1)[..., :n].reshape(images.shape)
+
+
+def _taps(width: Tensor, radius: int, size: int) -> Taps:
+    """The neighbours of each of `size` pixels, for widths (B,)."""
+    place = torch.arange(size, device=width.device)
+    count = min(2 * radius + 1, size)
+    first = (place - radius).clamp(0, size - count)
+    apart = first.unsqueeze(1) + torch.arange(count, device=width.device) - place.unsqueeze(1)
+    return Taps(first.expand(len(width), -1), gaussian(apart, width))
 
 
 def _tile(radius: int) -> int:

@@ -114,6 +114,7 @@ def opened(asked: argparse.Namespace) -> dict[str, Any]:
             again = {task.name for task in chosen(asked)}
             for kind in ("runs", "failures"):
                 new[kind] = [run for run in found[kind] if run["task"] not in again]
+            new["shares"] = {task: share for task, share in found.get("shares", {}).items() if task not in again}
     return new
 
 

@@ -65,7 +65,8 @@ def table(results: dict[str, Any]) -> str:
     rows = ["| | from the files on | after the first epoch | medprior is | memory |", "|---|---|---|---|---|"]
     for task in TITLES:
         rows += task_rows(task, [run for run in results["runs"] if run["task"] == task])
-    shares = [share for task in TITLES if (share := bare_share(task, results["runs"]))]
+    alone = results.get("shares", {})
+    shares = [share for task in TITLES if (share := bare_share(task, results["runs"], alone.get(task)))]
     said = "".join(f"\n{share}" for share in shares)
     return "\n".join([head, *rows]) + "\n" + (f"{said}\n" if shares else "")
 
@@ -109,15 +110,18 @@ def ratios(side: str, own: Sequence[dict[str, Any]], ours: dict[int, dict[str, A
     return f"{whole:.2f}x; {steady:.2f}x"
 
 
-def bare_share(task: str, runs: Sequence[dict[str, Any]]) -> str:
-    """End to end beside a loop written by hand on views made once."""
+def bare_share(task: str, runs: Sequence[dict[str, Any]], alone: dict[str, Any] | None) -> str:
+    """End to end beside a loop written by hand on views made once; `alone` is what `share.py` measured."""
     shares = [run["share_of_bare"] for run in runs if run["task"] == task and "share_of_bare" in run]
-    if not shares:
+    if not shares and alone is None:
         return ""
-    used = statistics.median(run["parts"]["utilisation"] for run in runs if run["task"] == task and "parts" in run)
-    between = f" ({min(shares):.0%} to {max(shares):.0%})" if len(shares) > 1 else ""
-    rest = f"it does {used:.0%} of the arithmetic of a matrix product."
-    return f"- {TITLES[task]}: end to end is {statistics.median(shares):.0%}{between} of a bare loop; {rest}"
+    share, (low, high) = statistics.median(shares or [0.0]), (min(shares, default=0.0), max(shares, default=0.0))
+    if alone is not None:
+        share, (low, high) = alone["share_of_bare"], alone["share_between"]
+    between = f" ({low:.0%} to {high:.0%})" if low < high or len(shares) > 1 else ""
+    used = [run["parts"]["utilisation"] for run in runs if run["task"] == task and "parts" in run]
+    rest = f"; it does {statistics.median(used):.0%} of the arithmetic of a matrix product" if used else ""
+    return f"- {TITLES[task]}: end to end is {share:.0%}{between} of a bare loop{rest}."
 
 
 def spread(values: Sequence[float]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from medprior.errors import SettingsError
+from medprior.training.heap import keep_freed, release_freed
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -77,21 +78,24 @@ def threads(count: int) -> Iterator[None]:
 
 
 def settle(count: int) -> None:
-    """Compute on `count` CPU threads, with denormal numbers as zeros, to the end of this process."""
+    """Compute on `count` CPU threads, denormals as zeros and freed memory kept, to the end of this process."""
+    keep_freed()
     torch.set_num_threads(count)
     torch.set_flush_denormal(True)
 
 
 @contextmanager
 def computing(count: int | None = None) -> Iterator[None]:
-    """The outermost frame of a training: `count` CPU threads (None: all cores), and denormal numbers as zeros.
+    """The outermost frame of a training: `count` CPU threads (None: all cores), denormals as zeros, freed memory kept.
 
     Denormals, which Adam's running averages decay into, can slow a CPU down many times; a GPU flushes them anyway.
     Afterwards everything is as torch has it by default. Does not nest.
     """
+    keep_freed()
     torch.set_flush_denormal(True)
     try:
         with threads(count or os.cpu_count() or 1):
             yield
     finally:
         torch.set_flush_denormal(False)
+        release_freed()

@@ -45,8 +45,8 @@ def test_a_curve_is_the_cubic_that_was_drawn():
         x, y = (3 * (1 - t) ** 2 * t * a + 3 * (1 - t) * t**2 * b + t**3 for a, b in ((x1, x2), (y1, y2)))
         assert np.diff(x).min() >= 0
         differences.append(np.abs(found - np.interp(greys, x, y if found[0] < 0.5 else y[::-1])))
-    # Only where a curve starts or ends upright, within the first or last stretch, can a chord leave it.
-    assert np.max(differences) < 0.01 and np.quantile(differences, 0.99) < 1e-5
+    # Where a curve is nearly upright, a chord leaves it a little.
+    assert np.max(differences) < 1e-3 and np.quantile(differences, 0.99) < 1e-5
 
 
 def test_control_points_are_uniform_in_the_unit_square():

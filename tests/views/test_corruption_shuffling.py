@@ -103,9 +103,9 @@ def orders_of(key: Key, size: tuple[int, ...], edges: tuple[int, ...]) -> list[t
 
 def test_every_permutation_of_a_window_is_as_likely():
     # The orders of a step are shared by its windows, so that each step gives one permutation to the sample.
-    steps = [orders_of(Key(0, step, torch.arange(8), 0), (20, 20), (2, 2)) for step in range(600)]
+    steps = [orders_of(Key(0, step, torch.arange(8), 0), (20, 20), (2, 2)) for step in range(400)]
     seen = [orders[0] for orders in steps if orders]
-    assert len(seen) > 450 and stats.chisquare([seen.count(order) for order in permutations(range(4))]).pvalue > 1e-3
+    assert len(seen) > 300 and stats.chisquare([seen.count(order) for order in permutations(range(4))]).pvalue > 1e-3
 
 
 def test_windows_of_one_step_seldom_share_their_permutation():

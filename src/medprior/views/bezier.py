@@ -14,9 +14,9 @@ from torch import Tensor
 from medprior.views.acquisition import broad
 from medprior.views.draws import Key, happens, uniform
 
-KNOTS = 4096
-"""Stretches between intensities for which the curve is solved: as fine as 12 bits."""
-HALVINGS = 12
+KNOTS = 2048
+"""Stretches between intensities for which the curve is solved: about 1 HU each, where 2000 are shown."""
+HALVINGS = 10
 
 
 def bend_intensities(pixels: Tensor, key: Key, probability: float = 0.9, inverted: float = 0.5) -> Tensor:

@@ -25,7 +25,7 @@ def covered(start: Tensor, edge: Tensor, used: Tensor, size: Sequence[int]) -> T
     d = len(size)
     laid = [_bytes(start[..., axis], edge[..., axis], used, side) for axis, side in enumerate(size)]
     along = [b.view(*b.shape[:2], *[-1 if axis == i else 1 for i in range(d)]) for axis, b in enumerate(laid)]
-    found: Tensor = reduce(torch.bitwise_and, along).amax(dim=1, keepdim=True) > 0
+    found: Tensor = reduce(torch.bitwise_and, along).amax(dim=1, keepdim=True).bool()
     return found
 
 

@@ -75,13 +75,13 @@ class Cover:
 
     def corners(self, start: Tensor, edge: Tensor, block_stride: int, stride: int) -> list[Tensor]:
         """Where the blocks of intervals (B, n) begin in an array with these strides: `count` tensors (B, n)."""
-        length, kind = torch.ones_like(edge), torch.zeros_like(edge)
+        length, first = torch.ones_like(edge), start * stride
         for shorter, longer in pairwise(self.blocks):
             fits = edge >= longer
-            length, kind = length + fits * (longer - shorter), kind + fits
+            length, first = length + fits * (longer - shorter), first + fits * block_stride
         room = edge - length
-        offsets = (torch.minimum(length * step, room) for step in range(self.count))
-        return [(start + offset) * stride + kind * block_stride for offset in offsets]
+        between = [first + torch.minimum(length * step, room) * stride for step in range(1, self.count - 1)]
+        return [first, *between, first + room * stride][: self.count]
 
 
 def _spread(found: Tensor, covers: Sequence[Cover]) -> Tensor:

@@ -46,9 +46,9 @@ class Orders:
         cell = torch.arange(cells, device=device)
         along = [cell // stride % edge for stride, edge in zip(strides(longest), longest, strict=True)]
         inside = reduce(torch.logical_and, (at <= at.unsqueeze(1) for at in along))
-        away = reduce(torch.add, (at * stride for at, stride in zip(along, strides(size), strict=True)))
-        rank, offset = _ranks(inside, order[0]), away[_cells(inside, order[1])]
-        return cls(tuple(longest), count, rank.flatten().int(), offset.flatten().int())
+        away = reduce(torch.add, (at * stride for at, stride in zip(along, strides(size), strict=True))).int()
+        rank, offset = _ranks(inside, order[0]), _by_rank(away, inside, order[1])
+        return cls(tuple(longest), count, rank.flatten(), offset.flatten())
 
 
 def _ranks(inside: Tensor, order: Tensor) -> Tensor:
@@ -56,16 +56,16 @@ def _ranks(inside: Tensor, order: Tensor) -> Tensor:
 
     0 for the first; of cells that are not inside, some rank.
     """
-    rank = inside[:, order].cumsum(dim=-1) - 1
-    return rank.clamp(min=0).gather(-1, order.argsort(dim=-1).expand_as(rank))
+    rank = (inside[:, order].cumsum(dim=-1, dtype=torch.int32) - 1).clamp_(min=0)
+    return rank.gather(-1, order.argsort(dim=-1).expand_as(rank))
 
 
-def _cells(inside: Tensor, order: Tensor) -> Tensor:
-    """(M, K, 2M): the cell of each rank, and from the number of cells inside of a shape on, again from the first."""
+def _by_rank(values: Tensor, inside: Tensor, order: Tensor) -> Tensor:
+    """(M, K, 2M): the value (M,) of the cell of each rank; after the last inside of a shape, again from the first."""
     kept = inside[:, order]
     # Cells outside of the shape are thrown into one more place, which nobody reads.
     rank = torch.where(kept, kept.cumsum(dim=-1) - 1, len(inside))
-    cells = torch.zeros(*rank.shape[:2], len(inside) + 1, dtype=torch.int64, device=inside.device)
-    cells = cells.scatter(-1, rank, order.expand_as(rank))
+    found = torch.zeros(*rank.shape[:2], len(inside) + 1, dtype=values.dtype, device=inside.device)
+    found = found.scatter(-1, rank, values[order].expand_as(rank))
     again = torch.arange(2 * len(inside), device=inside.device) % inside.sum(dim=1, keepdim=True)
-    return cells.gather(-1, again.unsqueeze(1).expand(-1, rank.shape[1], -1))
+    return found.gather(-1, again.unsqueeze(1).expand(-1, rank.shape[1], -1))

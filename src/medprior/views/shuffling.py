@@ -56,7 +56,7 @@ def shuffle_locally(
     windows = draw_windows(key, size, longest, max(1, round(density * math.prod(size))))
     last = last_covering(windows, size, longest, happens(key, "shuffle", probability))
     source = _sources(windows, last, Orders.draw(key, longest, size), key, size)
-    return torch.where((last > 0).unsqueeze(1), take_pixels(pixels, source), pixels)
+    return torch.where(last.bool().unsqueeze(1), take_pixels(pixels, source), pixels)
 
 
 def longest_edges(size: Sequence[int], largest: float = LARGEST) -> tuple[int, ...]:
@@ -91,7 +91,7 @@ def _sources(windows: Windows, last: Tensor, orders: Orders, key: Key, size: Seq
     from_rank = (shape + second) * 2 * math.prod(orders.longest) + shift
     batch = torch.arange(len(last), dtype=torch.int32, device=device).unsqueeze(1)
     corner = _along(windows.start, stride) + batch * math.prod(size)
-    window = (last.flatten(1) + batch * (shift.shape[1] + 1)).flatten()
+    window = last.int().flatten(1).add_(batch * (shift.shape[1] + 1)).flatten()
     place = _of(to_rank, window).view(last.shape).add_(_ramp(size, cells, device))
     # Clamped for pixels that no window covers: what they find means nothing, but must be found somewhere.
     rank = orders.rank.index_select(0, place.clamp_(max=len(orders.rank) - 1).flatten())

@@ -95,7 +95,7 @@ def test_what_cannot_be_hidden_is_refused(arguments, where):
 
 @pytest.mark.parametrize("size", [(48, 40), (40, 32, 24)])
 def test_boxes_are_cut_until_the_share_is_gone(size):
-    pixels, key = torch.full((200, 1, *size), 2.0), Key(0, 0, torch.arange(200), 0)
+    pixels, key = torch.full((80, 1, *size), 2.0), Key(0, 0, torch.arange(80), 0)
     gone = (cut_out(pixels, key) < 2).flatten(1).float().mean(dim=1).numpy()
     # Overlaps count twice, so that a little less than the drawn share is gone; the last box may go beyond it.
     largest = np.prod([int(side * EDGES[1]) for side in size]) / np.prod(size)

@@ -71,10 +71,10 @@ def test_each_pixel_comes_from_the_last_window_and_no_pixel_twice_into_one(size,
 
 @pytest.mark.parametrize("size", [(60, 70), (40, 50, 30)])
 def test_one_window_is_a_permutation_of_its_region(size):
-    key = Key(0, 0, torch.arange(200), 0)
-    came = shuffle_locally(numbered(200, size), key, 1.0, density=1e-9)[:, 0].numpy()
+    key = Key(0, 0, torch.arange(60), 0)
+    came = shuffle_locally(numbered(60, size), key, 1.0, density=1e-9)[:, 0].numpy()
     own = numbered(1, size)[0, 0].numpy()
-    for row in range(200):
+    for row in range(60):
         (box,) = boxes(key, size, 1, row)
         outside = np.ones(size, bool)
         outside[box] = False
@@ -103,9 +103,9 @@ def orders_of(key: Key, size: tuple[int, ...], edges: tuple[int, ...]) -> list[t
 
 def test_every_permutation_of_a_window_is_as_likely():
     # The orders of a step are shared by its windows, so that each step gives one permutation to the sample.
-    steps = [orders_of(Key(0, step, torch.arange(8), 0), (20, 20), (2, 2)) for step in range(400)]
+    steps = [orders_of(Key(0, step, torch.arange(8), 0), (20, 20), (2, 2)) for step in range(300)]
     seen = [orders[0] for orders in steps if orders]
-    assert len(seen) > 300 and stats.chisquare([seen.count(order) for order in permutations(range(4))]).pvalue > 1e-3
+    assert len(seen) > 220 and stats.chisquare([seen.count(order) for order in permutations(range(4))]).pvalue > 1e-3
 
 
 def test_windows_of_one_step_seldom_share_their_permutation():
@@ -119,7 +119,7 @@ def test_windows_of_one_step_seldom_share_their_permutation():
 
 
 def test_in_one_step_a_pixel_goes_anywhere_in_its_window():
-    size, rows = (14, 30, 20), 6000
+    size, rows = (10, 30, 20), 3000
     key = Key(0, 0, torch.arange(rows), 0)
     windows = draw_windows(key, size, (1, 3, 2), 1)
     whole = (windows.edge[..., 0] == torch.tensor([1, 3, 2])).all(dim=1)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel
@@ -57,7 +58,11 @@ def table_of(folder: Path, workers: int | None = None):
 def children(pid: int | None = None) -> list[int]:
     """Processes that were started by this one, or by `pid`."""
     tasks = Path(f"/proc/{pid or os.getpid()}/task")
-    return sorted(int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split())
+    found: list[int] = []
+    for task in tasks.iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return sorted(found)
 
 
 def gone(pids: list[int], seconds: float = 10.0) -> bool:

@@ -73,6 +73,15 @@ def test_rates_and_ratios_are_of_the_raw_seconds(script: Any):
     assert "- MAE, ViT-Ti/16, 64 px: end to end is 97% (97% to 97%) of a bare loop; it does 41%" in table
 
 
+def test_a_share_measured_alone_takes_the_place_of_the_others(script: Any):
+    draw, share = script("draw"), script("share")
+    told = share.Beside(whole=(9.0, 18.0, 10.0), bare=(10.0, 20.0, 10.0)).told()
+    assert told["share_of_bare"] == 0.9 and told["share_between"] == [0.9, 1.0] and told["bare"] == 10.0
+    table = draw.table({**RESULTS, "shares": {"mae-64": told, "simclr-64": told}})
+    assert "- MAE, ViT-Ti/16, 64 px: end to end is 90% (90% to 100%) of a bare loop; it does 41%" in table
+    assert "- SimCLR, ResNet-18, 64 px: end to end is 90% (90% to 100%) of a bare loop." in table
+
+
 def test_toys_never_reach_the_table(script: Any, tmp_path: Path):
     draw = script("draw")
     (tmp_path / "cpu.json").write_text(json.dumps({**RESULTS, "toy": True}))

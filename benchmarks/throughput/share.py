@@ -108,18 +108,24 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "medprior-throughput")
     parser.add_argument("--pairs", type=int, default=PAIRS["cpu"][1])
+    parser.add_argument("--add", action="store_true", help="to the pairs that are there, of the same code")
     asked = parser.parse_args()
     tasks = {task.name: task for task in CPU}
     for name in asked.only.split(","):
-        found = measured(tasks[name], asked.work, asked.pairs)
-        print(f"{name}: {found['share_of_bare']:.1%} of a bare loop, {found['share_between']}", flush=True)
-        results = json.loads(asked.out.read_text())
-        results.setdefault("shares", {})[name] = {**found, "environment": environment()}
+        found, results = measured(tasks[name], asked.work, asked.pairs), json.loads(asked.out.read_text())
+        shares = results.setdefault("shares", {})
+        if asked.add and name in shares:
+            before = shares[name]["rates"]
+            found = Beside((*before["whole"], *found.whole), (*before["bare"], *found.bare))
+        shares[name] = {**found.told(), "environment": environment()}
+        print(
+            f"{name}: {shares[name]['share_of_bare']:.1%} of a bare loop, {shares[name]['share_between']}", flush=True
+        )
         write_json(asked.out, results)
 
 
-def measured(task: Task, work: Path, pairs: int) -> dict[str, Any]:
-    """The share of one task on the CPU."""
+def measured(task: Task, work: Path, pairs: int) -> Beside:
+    """One task on the CPU."""
     folder = work / f"{task.dims}d-{task.side}-{task.images}"
     write_pngs(folder, task.images, task.side)
     with computing(), tempfile.TemporaryDirectory(dir=work) as place:
@@ -127,7 +133,7 @@ def measured(task: Task, work: Path, pairs: int) -> dict[str, Any]:
         how = Asked(task.method, task.preset, task.backbone, task.size, task.dims, task.batch, steps=pairs, repeats=2)
         trainer = make_trainer(how, store, torch.device("cpu"))
         try:
-            return Beside.of(trainer, 1, pairs).told()
+            return Beside.of(trainer, 1, pairs)
         finally:
             trainer.close()
 

@@ -18,6 +18,7 @@ from medprior.views.plan import ViewPlan
 from medprior.views.window import Crops
 
 if TYPE_CHECKING:
+    from medprior.data.volumestore.foreground import Foreground
     from medprior.data.volumestore.resident import ResidentVolumes
 
 MOST_THREADS = 8
@@ -34,6 +35,7 @@ class Feed:
         sampler: which of them make up a step.
         plan, seed: of the views, by which crops of volumes are drawn.
         threads: by default one for each core but one.
+        foreground: where labelled voxels lie, to learn label maps from crops that are aimed at them.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Feed:
         first: int,
         last: int,
         threads: int | None = None,
+        foreground: Foreground | None = None,
     ) -> None:
         self.store, self.sampler, self.plan, self.seed = store, sampler, plan, seed
+        self.foreground = foreground
         self._read = 0.0
         self._queue: Prefetch[Stored | Crops] | None = None
         if not _at_hand(store):
@@ -79,20 +83,27 @@ class Feed:
             self._queue.close()
 
     def _make(self, step: int) -> Stored | Crops:
-        return gather(self.store, self.sampler.batch(step), self.plan, seed=self.seed, step=step)
+        rows = self.sampler.batch(step)
+        return gather(self.store, rows, self.plan, seed=self.seed, step=step, foreground=self.foreground)
 
 
 def gather(
-    store: ResidentStore | ResidentVolumes, rows: NDArray[np.int64], plan: ViewPlan, *, seed: int, step: int
+    store: ResidentStore | ResidentVolumes,
+    rows: NDArray[np.int64],
+    plan: ViewPlan,
+    *,
+    seed: int,
+    step: int,
+    foreground: Foreground | None = None,
 ) -> Stored | Crops:
-    """What the views of these rows are cut from at `step`, on the device of the store.
+    """What the views of these rows are cut from at `step`, on the device of the store; see `cut`.
 
     Raises:
         StoreError: the store was deleted or cut short meanwhile.
     """
     if isinstance(store, ResidentStore):
         return store.batch(torch.from_numpy(rows))
-    return cut(store, rows, plan, seed=seed, step=step)
+    return cut(store, rows, plan, seed=seed, step=step, foreground=foreground)
 
 
 def _at_hand(store: ResidentStore | ResidentVolumes) -> bool:

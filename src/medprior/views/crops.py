@@ -1,4 +1,4 @@
-"""Windows of stored volumes for the views of a plan, cut before they are rendered.
+"""Windows of stored scans for the views of a plan, cut before they are rendered.
 
 Where a view lies is drawn on the host, by hashes: so a thread that reads ahead knows what to read, and nothing waits
 for the device. What is drawn on the device for the same key is the same, so it does not matter who draws.
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from medprior.data.store.transfer import Transfer
 from medprior.errors import SettingsError
 from medprior.views.draws import Key
-from medprior.views.geometry import corner_of, draw_affine, extent, reach
+from medprior.views.foreground import aim, draw_aims
+from medprior.views.geometry import corner_of, draw_affine, extent, lies_on_pixels, reach
 from medprior.views.plan import ViewPlan
 from medprior.views.recipe import ViewRecipe
 from medprior.views.resample import COARSEST
 from medprior.views.window import Crops, Window
 
 if TYPE_CHECKING:
+    from medprior.data.volumestore.foreground import Foreground
     from medprior.data.volumestore.resident import ResidentVolumes
 
 
@@ -37,8 +39,19 @@ def window_side(recipe: ViewRecipe) -> int:
     return reach(recipe)
 
 
-def cut(volumes: ResidentVolumes, rows: NDArray[np.int64], plan: ViewPlan, *, seed: int, step: int) -> Crops:
-    """The windows of the plan's views of volumes `rows` (B,), on their device; any thread may call it.
+def cut(
+    volumes: ResidentVolumes,
+    rows: NDArray[np.int64],
+    plan: ViewPlan,
+    *,
+    seed: int,
+    step: int,
+    foreground: Foreground | None = None,
+) -> Crops:
+    """The windows of the plan's views of scans `rows` (B,), on their device; any thread may call it.
+
+    Args:
+        foreground: where labelled voxels lie: views are then aimed at them, and windows hold the label maps.
 
     Raises:
         SettingsError: a view that volumes cannot show.
@@ -56,10 +69,11 @@ def cut(volumes: ResidentVolumes, rows: NDArray[np.int64], plan: ViewPlan, *, se
             windows.append(windows[source])
             continue
         recipe, side = plan.specs[position].recipe, window_side(plan.specs[position].recipe)
-        corner, affine = _drawn(recipe, lengths, Key(seed, step, torch.from_numpy(rows), position), side)
+        corner, affine = _drawn(recipe, lengths, Key(seed, step, torch.from_numpy(rows), position), side, foreground)
         begin, long, maps = send.send(*(send.staged(each) for each in (corner, lengths.astype(np.float32), affine)))
-        pixels = volumes.windows(rows, corner.astype(np.int64), (side,) * 3)
-        windows.append(Window(pixels, begin, long, maps, scale, offset))
+        box = corner.astype(np.int64), (side,) * lengths.shape[1]
+        labels = None if foreground is None else volumes.masks(rows, *box)
+        windows.append(Window(volumes.windows(rows, *box), begin, long, maps, scale, offset, labels))
     return Crops(index, tuple(windows))
 
 
@@ -79,9 +93,11 @@ def _check(plan: ViewPlan) -> None:
 
 
 def _drawn(
-    recipe: ViewRecipe, lengths: NDArray[np.int64], key: Key, side: int
+    recipe: ViewRecipe, lengths: NDArray[np.int64], key: Key, side: int, foreground: Foreground | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Corners (B, 3) and affines (B, 3, 4)."""
+    """Corners (B, d) and affines (B, d, d+1)."""
     long = torch.from_numpy(lengths).float()
     affine = draw_affine(recipe, torch.tensor([-1.0, 1.0]).expand(*long.shape, 2), long, key)
+    if foreground is not None:
+        affine = aim(affine, long, draw_aims(foreground, lengths, key), on_pixels=lies_on_pixels(recipe))
     return corner_of(affine, long, side).numpy(), affine.numpy()

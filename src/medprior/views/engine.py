@@ -7,6 +7,7 @@ may cover: of images a window is gathered on the device, of volumes it was cut b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ from medprior.views.average import average, take
 from medprior.views.draws import Key
 from medprior.views.geometry import corner_of, draw_affine, extent, lies_on_pixels, reach
 from medprior.views.intensity import change
+from medprior.views.labels import see_labels
 from medprior.views.plan import Group, ViewPlan, ViewSpec
 from medprior.views.recipe import ViewRecipe
 from medprior.views.resample import COARSEST, Levels, resample
@@ -68,8 +70,12 @@ def together(
     with torch.no_grad(), torch.autocast(stored.index.device.type, enabled=False):
         images = None if isinstance(stored, Crops) else _images(stored, plan)
         for group in groups:
+            labels = None
             if isinstance(stored, Crops):
-                (pixels, valid), affine = _of_crops(stored, group)
+                window = _joined([stored.windows[position] for position in group.positions])
+                affine, (pixels, valid) = window.affine, _seen(window, group)
+                if window.labels is not None:
+                    labels = see_labels(window.labels, window.place, affine, group.recipe.size)
             else:
                 assert images is not None
                 places = Key(seed, step, stored.index, group.sources)
@@ -79,14 +85,20 @@ def together(
             if pixels.shape[1] == 3 and (group.recipe.saturation or group.recipe.grey_probability):
                 pixels = pixels.contiguous()  # colours are mixed plane by plane: on a CPU much slower across channels
             changed = change(pixels, valid, group.recipe, Key(seed, step, stored.index, group.positions))
-            made = (changed, valid, affine, *([pixels] if clean else []))
-            parts = zip(*(each.chunk(len(group.positions)) for each in made), strict=True)
-            views.update(zip(group.positions, (View(*part) for part in parts), strict=True))
+            made = View(changed, valid, affine, pixels if clean else None, labels)
+            views.update(zip(group.positions, _apart(made, len(group.positions)), strict=True))
     return views
 
 
+def _apart(made: View, count: int) -> list[View]:
+    """Views that were made in one pass, one by one."""
+    fields = (made.pixels, made.valid, made.affine, made.clean, made.labels)
+    parts = ([None] * count if each is None else each.chunk(count) for each in fields)
+    return [View(*part) for part in zip(*parts, strict=True)]  # type: ignore[arg-type]
+
+
 def _check(stored: Stored | Crops, plan: ViewPlan) -> None:
-    d = 3 if isinstance(stored, Crops) else stored.content.shape[1]
+    d = stored.windows[0].affine.shape[1] if isinstance(stored, Crops) else stored.content.shape[1]
     if plan.specs[0].recipe.spatial_dims != d:
         wanted = plan.specs[0].recipe.spatial_dims
         raise SettingsError(f"the views are {wanted}D but the stored scans {d}D", where="views.spatial_dims")
@@ -130,13 +142,6 @@ def _of_images(stored: Stored, images: tuple[Tensor, Tensor | None], group: Grou
     return (pixels.div_(255), valid), affine
 
 
-def _of_crops(crops: Crops, group: Group) -> tuple[Seen, Tensor]:
-    """What a group sees, view by view, and affines (V*B, d, d+1)."""
-    windows = [crops.windows[position] for position in group.positions]
-    affine = torch.cat([window.affine for window in windows])
-    return _seen(_joined(windows), group), affine
-
-
 def _seen(window: Window, group: Group) -> Seen:
     if lies_on_pixels(group.geometry) and group.recipe.size == window.pixels.shape[-1]:
         pixels, valid = take(window.pixels, window.place, window.affine, group.geometry.flips)
@@ -166,5 +171,7 @@ def _resampled(levels: Levels, content: Tensor, affine: Tensor, group: Group, st
 def _joined(windows: Sequence[Window]) -> Window:
     if len(windows) == 1:
         return windows[0]
-    fields = ("pixels", "corner", "lengths", "affine", "scale", "offset")
-    return Window(*(torch.cat([getattr(window, name) for window in windows]) for name in fields))
+    names = ("pixels", "corner", "lengths", "affine", "scale", "offset")
+    joined = Window(*(torch.cat([getattr(window, name) for window in windows]) for name in names))
+    labels = [window.labels for window in windows if window.labels is not None]
+    return replace(joined, labels=torch.cat(labels)) if labels else joined

@@ -54,7 +54,7 @@ def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, redu
     """
     d = affine.shape[1]
     centres = ((2 * torch.arange(size, device=affine.device) + 1) / size - 1).unsqueeze(0)
-    valid = _inside(_lay(affine, [centres] * d), content)
+    valid = inside(lay(affine, [centres] * d), content)
     footprint = (affine[..., :-1] * levels.place.lengths.unsqueeze(-1)).norm(dim=1) / size
     level = (footprint.amax(dim=1) / COARSEST).log2().floor().clamp(0, levels.count - 1)
     matrix, bounds = _to_atlas(levels, level, affine, content)
@@ -63,7 +63,7 @@ def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, redu
     pixels = torch.zeros((), device=affine.device)
     for signs in taps:
         points = [centres + sign * spread[:, axis, None] for axis, sign in enumerate(signs)]
-        pixels = pixels + _sample(levels.atlas, _lay(matrix, points), bounds)
+        pixels = pixels + _sample(levels.atlas, lay(matrix, points), bounds)
     return pixels / len(taps) * valid, valid
 
 
@@ -101,7 +101,7 @@ def _to_atlas(levels: Levels, level: Tensor, affine: Tensor, content: Tensor) ->
     return torch.cat([matrix[..., :-1], (matrix[..., -1] + shift).unsqueeze(-1)], dim=-1), bounds
 
 
-def _lay(matrix: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
+def lay(matrix: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
     """Where the product of `points` (B or 1, n), one per view axis, falls along each stored axis: (B, *S) each."""
     d = len(points)
     laid = [p.view(p.shape[0], *[-1 if axis == i else 1 for i in range(d)]) for axis, p in enumerate(points)]
@@ -109,7 +109,7 @@ def _lay(matrix: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
     return [sum((entry[:, a, j] * laid[j] for j in range(d)), start=entry[:, a, d]) for a in range(d)]
 
 
-def _inside(places: Sequence[Tensor], content: Tensor) -> Tensor:
+def inside(places: Sequence[Tensor], content: Tensor) -> Tensor:
     """(B, 1, *S) bool: inside the box along every axis."""
     edges = content.view(*content.shape, *[1] * len(places))
     inside = [(place > edges[:, a, 0]) & (place < edges[:, a, 1]) for a, place in enumerate(places)]

@@ -17,11 +17,12 @@ class View:
         affine: (B, d, d+1) float32, from view to the whole stored scan (level 0) in normalised coordinates:
             axes in the order of S, the outer edges of the first and last pixel at -1 and +1.
         clean: as `pixels`, before any intensity change: the target of restoration methods.
-        masks: (B, K, *S), the same geometry, nearest neighbour.
+        labels: (B, *S) int64 classes of a label map in the same geometry, nearest neighbour, and below 0 outside the
+            scan; where scans came with one.
     """
 
     pixels: Tensor
     valid: Tensor
     affine: Tensor
     clean: Tensor | None = None
-    masks: Tensor | None = None
+    labels: Tensor | None = None

@@ -23,7 +23,7 @@ class Place:
 
 @dataclass
 class Window:
-    """What one view of each of B volumes is made from.
+    """What one view of each of B scans is made from.
 
     Attributes:
         pixels: (B, C, *W) as stored, equally long along every axis.
@@ -32,6 +32,7 @@ class Window:
         affine: (B, d, d+1) float32, from view to whole scan, normalised.
         scale: (B, C) float32, with
         offset: (B, C) float32: stored * scale + offset, clamped, is the value in [0, 1].
+        labels: (B, *W) classes of the pixels, where label maps are learnt from.
     """
 
     pixels: Tensor
@@ -40,6 +41,7 @@ class Window:
     affine: Tensor
     scale: Tensor
     offset: Tensor
+    labels: Tensor | None = None
 
     @property
     def place(self) -> Place:
@@ -49,7 +51,7 @@ class Window:
 
 @dataclass
 class Crops:
-    """What a plan needs of each of B volumes, on one device.
+    """What a plan needs of each of B scans, on one device.
 
     Attributes:
         index: (B,) int64, rows of the catalog.

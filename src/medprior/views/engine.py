@@ -94,7 +94,7 @@ def _apart(made: View, count: int) -> list[View]:
     """Views that were made in one pass, one by one."""
     fields = (made.pixels, made.valid, made.affine, made.clean, made.labels)
     parts = ([None] * count if each is None else each.chunk(count) for each in fields)
-    return [View(*part) for part in zip(*parts, strict=True)]  # type: ignore[arg-type]
+    return [View(*part) for part in zip(*parts, strict=True)]
 
 
 def _check(stored: Stored | Crops, plan: ViewPlan) -> None:

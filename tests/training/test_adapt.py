@@ -14,7 +14,8 @@ from medprior.data.store.pixels import PixelStore, ResidentStore
 from medprior.errors import Interrupted
 from medprior.evaluation.metrics import score
 from medprior.tasks.classification import Classification
-from medprior.training.adapt import Labelled, Recipe, embed, fit, predict, probabilities
+from medprior.training.adapt import Labelled, embed, fit, predict, probabilities
+from medprior.training.descent import Recipe
 from medprior.views.recipe import base_recipe
 
 TASK = Classification("binary", ("dark", "light"))

@@ -20,7 +20,8 @@ from medprior.study.arms import Cell
 from medprior.study.ground import Ground
 from medprior.study.pretraining import encoder_of, features_of, make_encoder, seed_of
 from medprior.study.results import CellResult
-from medprior.training.adapt import Classifier, Labelled, Recipe, fit, predict, probabilities
+from medprior.training.adapt import Classifier, Labelled, fit, predict, probabilities
+from medprior.training.descent import Recipe
 from medprior.training.interrupt import Stop, never
 
 INNER_FOLDS = 5

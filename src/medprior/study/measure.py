@@ -16,7 +16,8 @@ from medprior.study.ground import Ground
 from medprior.study.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.study.workers import cell_threads
-from medprior.training.adapt import Labelled, Recipe, embed, fit
+from medprior.training.adapt import Labelled, embed, fit
+from medprior.training.descent import Recipe
 from medprior.training.device import threads
 
 WARM, TIMED = 2, 5

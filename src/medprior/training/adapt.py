@@ -4,47 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from medprior.backbones.encoder import Encoder
 from medprior.data.store.resident import ResidentStore
 from medprior.evaluation.metrics import score
 from medprior.tasks.classification import Classification
+from medprior.training.descent import Descent, Recipe, layers_of
 from medprior.training.device import channels_last, pixels_last, precision
 from medprior.training.interrupt import Stop, check, never
-from medprior.training.optim import OptimizerPlan, layered_groups, make_optimizer, set_schedule
 from medprior.training.sampler import Sampler
 from medprior.views.engine import render
 from medprior.views.plan import independent
 from medprior.views.recipe import ViewRecipe
 
 EVALUATIONS = 10
-CLIP = 5.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a classifier is trained; `layer_decay` 1 is training from scratch."""
-
-    steps: int
-    batch_size: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    layer_decay: float = 0.75
-    warmup: float = 0.1
-    average: float = 0.25
-    class_balanced: bool = True
-
-    def scratch(self, times: int = 1) -> Recipe:
-        """The same for random weights: every layer at the full rate, `times` as many steps."""
-        return replace(self, layer_decay=1.0, steps=self.steps * times)
 
 
 class Classifier(nn.Module):
@@ -84,13 +63,12 @@ def fit(
     """Train a copy of `encoder` with a new head on `train`.
 
     With `validation` the weights of the best of ten evaluations are returned (AUROC); without it nothing stops
-    early and the weights of the last steps are averaged (Izmailov et al. 2018, arXiv 1803.05407).
+    early and the weights of the last steps are averaged.
 
     Raises:
         Interrupted: a stop was asked for.
     """
     fitting = _Fitting(encoder, task, store, train, recipe, base, seed)
-    averaged = AveragedModel(fitting.model, use_buffers=True)
     best: tuple[float, Classifier] | None = None
     for step in range(recipe.steps):
         check(stop)
@@ -98,9 +76,7 @@ def fit(
         tick()
         if validation is not None:
             best = _better(best, fitting, validation, step)
-        elif step >= recipe.steps * (1 - recipe.average):
-            averaged.update_parameters(fitting.model)
-    return best[1].eval() if best is not None else cast(Classifier, averaged.module).eval()
+    return best[1].eval() if best is not None else fitting.descent.averaged()
 
 
 class _Fitting:
@@ -127,9 +103,7 @@ class _Fitting:
         self.targets = torch.from_numpy(train.targets).float().to(self.device)
         self.weights = task.weights(self.targets, recipe.class_balanced)
         self.sampler = Sampler(train.rows, recipe.batch_size, seed)
-        self.plan = OptimizerPlan("adamw", recipe.lr, recipe.weight_decay, warmup=recipe.warmup)
-        groups = layered_groups(_layers(self.model), recipe.weight_decay, recipe.layer_decay)
-        self.optimizer = make_optimizer(self.plan, groups)
+        self.descent = Descent(self.model, layers_of(self.model.encoder, self.model.head), recipe)
         self.views = independent(base.adaptation(), count=1)
 
     def step(self, number: int) -> None:
@@ -140,12 +114,7 @@ class _Fitting:
         with precision(self.device):
             logits = self.model(pixels_last(view.pixels) if self.convolves else view.pixels)
         targets = self.targets.index_select(0, self.position.index_select(0, stored.index))
-        loss = self.task.loss(logits.float(), targets, self.weights)
-        set_schedule(self.optimizer, self.plan, number, self.recipe.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        self.optimizer.step()
+        self.descent.step(number, self.task.loss(logits.float(), targets, self.weights))
 
 
 @torch.inference_mode()
@@ -201,12 +170,6 @@ def _positions(rows: NDArray[np.int64]) -> torch.Tensor:
     positions = torch.zeros(int(rows.max()) + 1, dtype=torch.int64)
     positions[torch.from_numpy(rows)] = torch.arange(len(rows))
     return positions
-
-
-def _layers(model: Classifier) -> list[list[tuple[str, nn.Parameter]]]:
-    parameters = dict(model.encoder.named_parameters())
-    layers = [[(name, parameters[name]) for name in names] for names in model.encoder.layer_groups()]
-    return [*layers, list(model.head.named_parameters())]
 
 
 def _better(

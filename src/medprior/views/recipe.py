@@ -12,6 +12,10 @@ from medprior.views.acquisition import Change, change_of, data_of
 from medprior.views.limits import Range, is_range, require
 from medprior.views.modalities import UNITS, family_of
 
+ZOOM = 1.25
+"""How much nearer and farther crops are seen that label maps are learnt from."""
+OUTLINED_ROTATION = 15.0
+
 
 @dataclass(frozen=True)
 class ViewRecipe:
@@ -128,6 +132,13 @@ class ViewRecipe:
             "gamma": 0.1,
         }
         return replace(self.plain(), **mild | family_of(self.modality).settings("adaptation", self.units))
+
+    def outlining(self) -> ViewRecipe:
+        """Crops to learn label maps from: turned, somewhat nearer or farther than the base, intensities as when
+        adapting."""
+        near, far = self.pitch or (1.0, 1.0)
+        mild = replace(self.adaptation(), scale=(1.0, 1.0))
+        return replace(mild, pitch=(near / ZOOM, far * ZOOM), rotation=max(mild.rotation, OUTLINED_ROTATION))
 
 
 def base_recipe(modality: str | None, size: int, spatial_dims: int = 2, units: float = UNITS) -> ViewRecipe:

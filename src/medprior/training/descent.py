@@ -1,0 +1,71 @@
+"""How the weights of a model move while it learns from few labels, whatever it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from medprior.backbones.encoder import Encoder
+from medprior.training.optim import OptimizerPlan, layered_groups, make_optimizer, set_schedule
+
+CLIP = 5.0
+
+Model = TypeVar("Model", bound=nn.Module)
+Layer = list[tuple[str, nn.Parameter]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained with labels; `layer_decay` 1 is training from scratch."""
+
+    steps: int
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    layer_decay: float = 0.75
+    warmup: float = 0.1
+    average: float = 0.25
+    class_balanced: bool = True
+
+    def scratch(self, times: int = 1) -> Recipe:
+        """The same for random weights: every layer at the full rate, `times` as many steps."""
+        return replace(self, layer_decay=1.0, steps=self.steps * times)
+
+
+class Descent(Generic[Model]):
+    """A model in training: AdamW, a rate for each layer, and the average of the weights of the last steps.
+
+    Averaging: Izmailov et al. 2018, arXiv 1803.05407.
+    """
+
+    def __init__(self, model: Model, layers: Sequence[Layer], recipe: Recipe) -> None:
+        self.model, self.recipe = model, recipe
+        self.plan = OptimizerPlan("adamw", recipe.lr, recipe.weight_decay, warmup=recipe.warmup)
+        self.optimizer = make_optimizer(self.plan, layered_groups(layers, recipe.weight_decay, recipe.layer_decay))
+        self._averaged = AveragedModel(model, use_buffers=True)
+
+    def step(self, number: int, loss: torch.Tensor) -> None:
+        """Move the weights against the gradient of `loss`."""
+        set_schedule(self.optimizer, self.plan, number, self.recipe.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimizer.step()
+        if number >= self.recipe.steps * (1 - self.recipe.average):
+            self._averaged.update_parameters(self.model)
+
+    def averaged(self) -> Model:
+        """The model with the mean of the weights of the last steps."""
+        return cast(Model, self._averaged.module).eval()
+
+
+def layers_of(encoder: Encoder, head: nn.Module) -> list[Layer]:
+    """Weights from the input to the output: the layers of the encoder, then what stands on it."""
+    parameters = dict(encoder.named_parameters())
+    layers = [[(name, parameters[name]) for name in names] for names in encoder.layer_groups()]
+    return [*layers, list(head.named_parameters())]

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from medprior.errors import RunError
+from medprior.evaluation.metrics import METRICS
 from medprior.evaluation.resampling import first_rows
 from medprior.study.results import COLUMNS, CellResult, StudyResults
 
@@ -84,7 +85,7 @@ def test_rows_have_one_key_each():
     cells = [cell(a, how, seed=s, encoder=e) for a, how in arms for s in range(2) for e in ("resnet18", "vit_tiny")]
     table = StudyResults(cells, "binary", ("a", "b")).table()
     assert not table.duplicated(["arm", "budget", "seed", "adaptation", "metric"]).any()
-    assert len(table) == 2 * 8 * 3
+    assert len(table) == 2 * 8 * len(METRICS)
 
 
 def test_every_image_is_tested_once_whatever_the_arms():

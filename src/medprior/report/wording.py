@@ -14,6 +14,8 @@ _METRICS = {
     "balanced_accuracy": "balanced accuracy",
     "auprc": "AUPRC",
     "dice": "Dice",
+    "hd95": "95% Hausdorff distance in mm",
+    "surface_dice": "surface Dice",
 }
 
 _UNBROKEN = re.compile(r"(\[[^\[\]]{1,24}\]|--[\w-]+)")

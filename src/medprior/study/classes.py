@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from medprior.evaluation.intervals import Interval, interval
-from medprior.evaluation.metrics import one_versus_rest
+from medprior.evaluation.metrics import Kind, one_versus_rest
 from medprior.study.results import Arm, CellResult, StudyResults
 
 
@@ -40,7 +41,7 @@ def of_class(results: StudyResults, k: int, budget: int) -> StudyResults:
 
 
 def _seen(cell: CellResult, k: int, results: StudyResults) -> CellResult:
-    truth = one_versus_rest(cell.targets, len(results.names), results.kind)[:, k]
+    truth = one_versus_rest(cell.targets, len(results.names), cast(Kind, results.kind))[:, k]
     known = np.isfinite(truth)
     chances = cell.scores[known, k]
     return replace(

@@ -15,7 +15,6 @@ from medprior.errors import RunError
 from medprior.evaluation.curves import needed_budget, rising
 from medprior.evaluation.intervals import STILL, Difference, Interval, difference, interval, total_draws
 from medprior.evaluation.luck import Sample, Spread, lent, pooled, seed_spread
-from medprior.evaluation.metrics import Metric
 from medprior.study.results import Arm, Points, StudyResults
 
 Array = NDArray[Any]
@@ -52,7 +51,7 @@ class Findings:
 
     results: StudyResults
     points: Points
-    metric: Metric
+    metric: str
     seed: int = 0
 
     @property
@@ -163,7 +162,7 @@ class Findings:
         return lent(by_budget[budget], pooled(list(by_budget.values())))
 
 
-def examine(results: StudyResults, metric: Metric, *, draws: int = 1000, seed: int = 0) -> Findings:
+def examine(results: StudyResults, metric: str, *, draws: int = 1000, seed: int = 0) -> Findings:
     """Score a study. Raises RunError when it holds no finished run, or a run that no metric can score."""
     if not results.runs:
         raise RunError("the study has no finished result yet", do="Repeat the command: it goes on where it stopped")

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.errors import RunError
-from medprior.evaluation.intervals import FEWEST
 from medprior.evaluation.luck import Sample
-from medprior.evaluation.metrics import Kind, Metric, replicates, score
-from medprior.evaluation.resampling import draw_patients, smallest_class
+from medprior.evaluation.yardstick import Yardstick, yardstick_of
 from medprior.files import replace_file, said_plainly, write_json
 
 if TYPE_CHECKING:
     import pandas
+
+    from medprior.evaluation.resampling import PatientDraws
 
 Array = NDArray[Any]
 SCHEMA = "medprior.cell/2"
@@ -49,8 +49,8 @@ class CellResult:
 
     `adaptation` is "scratch", "scratch-2x", "probe" or "fine-tune"; `method` is None without pre-training of our own.
     `budget` counts labelled patients, `budget_images` their images. `fold` tells the test sets of a cross-validated
-    study apart, over all repeats. `rows` (N,) are catalog rows, `scores` (N, K) probabilities, `targets` (N,) or (N, K)
-    as in `evaluation.metrics`, `patients` (N,) a number or name for each image's patient, the same in every cell;
+    study apart, over all repeats. `rows` (N,) are catalog rows, `scores` and `targets` what the yardstick of the task
+    takes (`evaluation.yardstick`), `patients` (N,) a number or name for each image's patient, the same in every cell;
     numbers keep names out of the files.
     """
 
@@ -117,11 +117,16 @@ class Points:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All cells of a study of one task, with the names of its classes or labels."""
+    """All cells of a study of one task, with its kind and the names of its classes or labels."""
 
     cells: Sequence[CellResult]
-    kind: Kind
+    kind: str
     names: tuple[str, ...]
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """How they are scored."""
+        return yardstick_of(self.kind, len(self.names))
 
     @cached_property
     def runs(self) -> dict[tuple[Arm, int, int, int], list[CellResult]]:
@@ -149,28 +154,23 @@ class StudyResults:
 
     @cached_property
     def smallest(self) -> Array:
-        """Test patients on the rarer side of each class or label, (K,)."""
-        return smallest_class(*self.test, self.kind, len(self.names))
+        """(K,) test patients from whom each class or label can be measured: of a label those on its rarer side."""
+        return self.yardstick.smallest(*self.test)
 
     @cached_property
     def keep(self) -> Array:
-        """Labels that count in the mean, (K,): those with enough test patients; if none has, all that can be scored."""
-        if self.kind != "multilabel":
-            return np.ones(len(self.names), bool)
-        enough: Array = self.smallest >= FEWEST
-        return enough if enough.any() else self.smallest > 0
+        """Classes or labels that count in the mean, (K,): of labels those with enough test patients."""
+        return self.yardstick.keep(self.smallest)
 
-    def points(self, metric: Metric, *, draws: int = 1000, seed: int = 0) -> Points:
+    def points(self, metric: str, *, draws: int = 1000, seed: int = 0) -> Points:
         """Scores of every arm and budget, on the test patients and on `draws` resamplings of them."""
         patients, targets = self.test
-        drawn = draw_patients(patients, targets, self.kind, len(self.names), replicates=draws, seed=seed)
-        scored: dict[int, tuple[float, Array]] = {}
-        for fold in sorted({cell.fold for cell in self.cells}):
-            weights: Array | None = None
-            for cell in (cell for cells in self.runs.values() for cell in cells if cell.fold == fold):
-                weights = drawn.weights(cell.patients) if weights is None else weights
-                again = replicates(metric, cell.scores, cell.targets, self.kind, weights, keep=self.keep)
-                scored[id(cell)] = self.score(metric, cell), again
+        drawn = self.yardstick.draw(patients, targets, replicates=draws, seed=seed)
+        scored = {
+            id(cell): (self.score(metric, cell), self._measured(metric, cell, drawn))
+            for cells in self.runs.values()
+            for cell in cells
+        }
         samples: dict[tuple[Arm, int], list[tuple[int, int, float, Array]]] = {}
         for (arm, budget, chance, run), cells in self.runs.items():
             value = _mean([scored[id(cell)][0] for cell in cells])
@@ -181,14 +181,15 @@ class StudyResults:
             {key: _sample(entries) for key, entries in samples.items()}, int(counted.min()) if len(counted) else 0
         )
 
-    def score(self, metric: Metric, cell: CellResult) -> float:
+    def score(self, metric: str, cell: CellResult) -> float:
         """One cell's score over the labels that count."""
-        return score(metric, cell.scores, cell.targets, self.kind, keep=self.keep)
+        return float(self._measured(metric, cell, None)[0])
 
-    def table(
-        self, metrics: Sequence[Metric] = ("auroc", "average_precision", "balanced_accuracy")
-    ) -> pandas.DataFrame:
-        """Rows of results.csv: per arm, budget and seed the mean over folds.
+    def _measured(self, metric: str, cell: CellResult, drawn: PatientDraws | None) -> Array:
+        return self.yardstick.replicates(metric, cell.scores, cell.targets, cell.patients, drawn, self.keep)
+
+    def table(self, metrics: Sequence[str] = ()) -> pandas.DataFrame:
+        """Rows of results.csv: per arm, budget and seed the mean over folds, of every metric unless some are named.
 
         `n_train` is the mean number of training images, `n_test` the number of distinct test images. An arm is named
         with its encoder when the study has several.
@@ -201,7 +202,7 @@ class StudyResults:
             name = f"{arm.name} ({arm.encoder})" if several else arm.name
             trained = round(float(np.mean([cell.n_train for cell in cells])))
             tested = len(np.unique(np.concatenate([cell.rows for cell in cells])))
-            for metric in metrics:
+            for metric in metrics or self.yardstick.all:
                 value = _mean([self.score(metric, cell) for cell in cells])
                 rows.append((name, budget, seed, arm.adaptation, metric, value, trained, tested))
         return pandas.DataFrame(rows, columns=list(COLUMNS))

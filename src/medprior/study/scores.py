@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from medprior.evaluation.metrics import Metric
 from medprior.study.findings import Findings, examine
 from medprior.study.results import Arm, StudyResults
 
 if TYPE_CHECKING:
     import pandas
 
-BESIDE: tuple[Metric, ...] = ("macro_f1", "accuracy")
-"""Metrics that are looked at beside the verdict's own; no sentence is made of them."""
 COLUMNS = ("arm", "encoder", "adaptation", "budget", "metric", "mean", "low", "high", "seeds")
 
 
@@ -29,7 +26,7 @@ def score_table(
     import pandas
 
     rows = [row | {"metric": verdict["metric"]} for row in verdict["arms"]]
-    for metric in BESIDE:
+    for metric in results.yardstick.beside:
         if metric != verdict["metric"]:
             findings = examine(results, metric, draws=draws, seed=seed)
             rows += [_scored(findings, row) for row in verdict["arms"]]

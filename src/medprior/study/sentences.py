@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from medprior.evaluation.intervals import Difference, holm
-from medprior.evaluation.metrics import TITLES
+from medprior.evaluation.yardstick import TITLES
 from medprior.study.findings import Findings
 from medprior.study.phrases import Words, count, gap, labels_saved, listed, short, shown, verdict_of
 from medprior.study.results import Arm

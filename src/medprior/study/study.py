@@ -12,7 +12,6 @@ import torch
 from medprior.config import Settings
 from medprior.data.catalog import PATIENTS_UNKNOWN
 from medprior.errors import RunError
-from medprior.evaluation.metrics import METRICS
 from medprior.files import alone_in, make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Cell, Grid
@@ -231,7 +230,7 @@ def _given_warning(settings: Settings) -> list[str]:
 
 def _write(out: Path, results: StudyResults, verdict: dict[str, Any]) -> None:
     with said_plainly(out):
-        text = results.table(METRICS).to_csv(index=False, float_format="%.6f")
+        text = results.table().to_csv(index=False, float_format="%.6f")
         scores = score_table(results, verdict).to_csv(index=False, float_format="%.6f")
     write_text(out / "results.csv", text)
     write_text(out / "scores.csv", scores)

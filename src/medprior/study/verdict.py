@@ -23,14 +23,15 @@ _WIDTH = 100
 def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Judge a study; the same cells and facts give the same verdict.
 
-    `facts`, all optional: `metric` ("auroc"), `patients_known` (True), `free_validation` (False), `leaks` and
+    `facts`, all optional: `metric` (that of the task), `patients_known` (True), `free_validation` (False), `leaks` and
     `warnings` (sentences passed on), `titles` (what an arm is called), `draws` (1000 bootstrap replicates), `seed`.
     Raises RunError when no run is finished.
 
     The reference is scratch of the same encoder at the same number of steps; scratch at twice the steps, and the best
     scratch over all encoders, stand beside it. Bounds that are None are open.
     """
-    findings = examine(results, facts.get("metric", "auroc"), draws=facts.get("draws", 1000), seed=facts.get("seed", 0))
+    metric = facts.get("metric", results.yardstick.main)
+    findings = examine(results, metric, draws=facts.get("draws", 1000), seed=facts.get("seed", 0))
     unit = "patients" if facts.get("patients_known", True) else "images"
     patients, _ = results.test
     return {

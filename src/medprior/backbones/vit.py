@@ -20,9 +20,9 @@ class VisionTransformer(Encoder):
     """Dosovitskiy et al., ICLR 2021, arXiv 2010.11929, on images or volumes; one map, at the stride of a patch.
 
     `stem` gives patch tokens with their positions, (B, L, D), and `body` takes all of them or only those to `keep`.
-    `stem(x)` is `embed` of all patches: a method that needs some of them embeds no others. `pool` is the mean over
-    the patches. Images of any other size that patches divide are taken too, and need not be square: their positions
-    are interpolated. `body` is told the grid of those that are not square.
+    `stem(x)` is `embed` of all patches: a method that needs some of them embeds no others; `hide` puts one token in the
+    place of some. `pool` is the mean over the patches. Images of any other size that patches divide are taken too, and
+    need not be square: their positions are interpolated. `body` is told the grid of those that are not square.
 
     Attributes:
         patch: side of a patch in pixels.
@@ -89,14 +89,24 @@ class VisionTransformer(Encoder):
         Raises:
             SettingsError: all patches of an image that is not square, without a grid.
         """
-        embed, table = self.network.patch_embed, self.positions[0, -math.prod(self.tokens_grid) :]
-        wanted = grid or (self._grid(patches.shape[1]) if places is None else self.tokens_grid)
-        table = resized_positions(table, self.tokens_grid, wanted)
+        embed = self.network.patch_embed
+        table = self._places(grid or (self._grid(patches.shape[1]) if places is None else self.tokens_grid))
         cut = patches.reshape(*patches.shape[:2], -1, self.mean.numel())
         pixels = ((cut - self.mean.flatten()) / self.std.flatten()).flatten(2)
         weight = embed.proj.weight.movedim(1, -1).flatten(1)
         tokens: Tensor = embed.norm(functional.linear(pixels, weight, embed.proj.bias))
         return tokens + (table if places is None else functional.embedding(places, table))
+
+    def hide(self, z: Tensor, hidden: Tensor, token: Tensor, grid: tuple[int, ...] | None = None) -> Tensor:
+        """Patch tokens (B, L, D), the hidden ones `token` with their positions: nothing else of them is left.
+
+        Args:
+            z: (B, L, D) from `stem`.
+            hidden: (B, L) bool.
+            token: (D,), the same for every patch.
+            grid: patches along each axis of images that are not square.
+        """
+        return torch.where(hidden.unsqueeze(-1), token + self._places(grid or self._grid(z.shape[1])), z)
 
     def tokens(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
         """Prefix and patches after the last block and norm: (B, prefix + K, D).
@@ -119,6 +129,10 @@ class VisionTransformer(Encoder):
 
     def layer_groups(self) -> list[list[str]]:
         return layer_groups(self.network)
+
+    def _places(self, grid: tuple[int, ...]) -> Tensor:
+        """Positions of the patches of a grid, (L, D)."""
+        return resized_positions(self.positions[0, -math.prod(self.tokens_grid) :], self.tokens_grid, grid)
 
     def _grid(self, cells: int) -> tuple[int, ...]:
         if cells == math.prod(self.tokens_grid):

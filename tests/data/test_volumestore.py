@@ -342,7 +342,7 @@ def test_images_among_volumes_are_left_out(tmp_path: Path) -> None:
     store = VolumeStore.build(catalog, tmp_path / "store")
     assert list(store.failures.values()) == ["it is an image, the store holds volumes"]
     with pytest.raises(DataError, match="no volumes to store"):
-        VolumeStore.build(build_catalog(tmp_path / "b.npy"), tmp_path / "other")
+        VolumeStore.build(build_catalog(tmp_path / "b.npy"), tmp_path / "other", spatial_dims=3)
 
 
 def test_no_volume_at_all_is_an_error(catalog: Catalog, tmp_path: Path) -> None:

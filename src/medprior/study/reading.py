@@ -7,6 +7,7 @@ from pathlib import Path
 from medprior.config import Settings
 from medprior.data.annotations.join import join_labels
 from medprior.data.annotations.label_table import read_label_table
+from medprior.data.annotations.outlined import label_by_masks
 from medprior.data.catalog import Catalog, build_catalog
 from medprior.data.pool import check_apart, join_pool, renamed, without_labelled_copies
 from medprior.data.privacy import patient_keys
@@ -32,6 +33,25 @@ def read_catalog(
     if pool is None:
         return catalog
     return without_labelled_copies(join_pool(catalog, renamed(pool, found, catalog)), progress)
+
+
+def for_task(catalog: Catalog, settings: Settings, *, labelled: bool) -> Catalog:
+    """The catalog with the labels of the task: those of a table or of the data, or outlines.
+
+    Outlines are learnt where they are asked for, where a folder of masks is given, and where masks lie beside scans of
+    which nothing else is known.
+
+    Args:
+        labelled: whether a table of labels was given.
+
+    Raises:
+        LabelError: no mask can be used.
+    """
+    task, masks = settings.study.task, settings.data.masks
+    beside = not labelled and catalog.labels is None and bool(catalog.table["mask"].notna().any())
+    if task == "segment" or (task == "auto" and (masks is not None or beside)):
+        return label_by_masks(catalog, masks)
+    return catalog
 
 
 def index_all(scans: Path, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
@@ -77,6 +97,7 @@ def store_all_volumes(catalog: Catalog, settings: Settings, out: Path, progress:
         out / "volumes",
         spacing=data.spacing,
         masks=True,
+        spatial_dims=3,
         ct_window=data.ct_window,
         workers=data.workers,
         progress=progress,

@@ -1,7 +1,7 @@
 """Crops that find what is labelled: a share of them is aimed at a voxel of a class, all classes alike.
 
-Without it most crops of a volume show background alone (nnU-Net aims a third of them; Isensee et al., Nat Methods
-2021). All is drawn on the host, by hashes, as windows of volumes are.
+Without it most crops show background alone (nnU-Net aims a third of them; Isensee et al., Nat Methods
+2021). All is drawn on the host, by hashes, as windows are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Aims(NamedTuple):
 
     Attributes:
         labels: (B,) int64, the class from 1, or 0 where a crop is not aimed.
-        voxels: (B, 3) int64, a voxel of this class; without meaning where a crop is not aimed.
+        voxels: (B, d) int64, a voxel of this class; without meaning where a crop is not aimed.
     """
 
     labels: Tensor
@@ -32,13 +32,13 @@ class Aims(NamedTuple):
 
 
 def draw_aims(foreground: Foreground, lengths: NDArray[np.int64], key: Key, probability: float = 1 / 3) -> Aims:
-    """Aim crops of volumes `key.rows` with the given probability at a class that the volume has, and a voxel of it.
+    """Aim crops of scans `key.rows` with the given probability at a class that the scan has, and a voxel of it.
 
-    The class is drawn evenly from those of the volume, then the voxel evenly from those that are known of it. Crops of
-    volumes without a mask, or with an empty one, are never aimed.
+    The class is drawn evenly from those of the scan, then the voxel evenly from those that are known of it. Crops of
+    scans without a mask, or with an empty one, are never aimed.
 
     Args:
-        lengths: (B, 3) voxels along D, H, W of the volumes.
+        lengths: (B, d) voxels along the axes of the scans.
     """
     rows = key.rows.numpy()
     counts = foreground.counts[rows]
@@ -48,35 +48,35 @@ def draw_aims(foreground: Foreground, lengths: NDArray[np.int64], key: Key, prob
     labels = (there.cumsum(1) > nth[:, None]).argmax(1) if there.shape[1] else np.zeros(len(rows), np.int64)
     labels = np.where(aimed, labels + 1, 0)
     one = np.flatnonzero(aimed)
-    voxels = np.zeros((len(rows), 3), np.int64)
+    voxels = np.zeros(lengths.shape, np.int64)
     chosen = rows[one], labels[one] - 1
     place = foreground.starts[chosen] + _pick(key, "foreground voxel", _of(counts, labels))[one]
     rest = foreground.voxels[place].astype(np.int64)
-    for axis in (2, 1, 0):
+    for axis in reversed(range(lengths.shape[1])):
         rest, voxels[one, axis] = np.divmod(rest, lengths[one, axis])
     return Aims(torch.from_numpy(labels), torch.from_numpy(voxels))
 
 
 def aim(affine: Tensor, lengths: Tensor, aims: Aims, *, on_pixels: bool) -> Tensor:
-    """Views (B, 3, 4) moved so that their centre lies on the voxel they are aimed at; others stay.
+    """Views (B, d, d+1) moved so that their centre lies on the voxel they are aimed at; others stay.
 
-    A view is moved no further than to the edge of its volume, so that it shows as little padding as one that is drawn
-    anywhere: the voxel is then in it, off its centre. Along axes where it is longer than the volume it stays.
+    A view is moved no further than to the edge of its scan, so that it shows as little padding as one that is drawn
+    anywhere: the voxel is then in it, off its centre. Along axes where it is longer than the scan it stays.
 
     Args:
-        affine: from view to stored volume, in normalised coordinates, as `draw_affine` gives them.
-        lengths: (B, 3) float32 voxels along D, H, W.
+        affine: from view to stored scan, in normalised coordinates, as `draw_affine` gives them.
+        lengths: (B, d) float32 voxels along the axes of the scans.
         on_pixels: whether voxels of the view lie on stored ones (`geometry.lies_on_pixels`), and have to stay there;
             the voxel then lies up to half a voxel off the centre.
     """
-    half = affine[..., :3].abs().sum(-1) * lengths / 2
+    half = affine[..., :-1].abs().sum(-1) * lengths / 2
     low = aims.voxels + 0.5 - half
     if on_pixels:
         low = (low - 0.25).round()
     room = lengths - 2 * half
     centre = (torch.minimum(low, room).clamp(min=0) + half) * 2 / lengths - 1
     moves = (aims.labels > 0).unsqueeze(1) & (room > 0)
-    return torch.cat([affine[..., :3], torch.where(moves, centre, affine[..., 3]).unsqueeze(-1)], dim=-1)
+    return torch.cat([affine[..., :-1], torch.where(moves, centre, affine[..., -1]).unsqueeze(-1)], dim=-1)
 
 
 def _pick(key: Key, name: str, counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,1 +1,1 @@
-"""Volumes in compressed chunks, for crops."""
+"""Scans at their full resolution in compressed chunks, for crops."""

@@ -1,4 +1,4 @@
-"""One volume in one Blosc2 file: written whole, read crop by crop.
+"""One volume or image in one Blosc2 file: written whole, read crop by crop.
 
 Blocks are what is decoded, chunks what is found: a crop decodes the blocks it touches. Blosc2 is imported when the
 first volume is written or read.
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from medprior.errors import StoreError
 from medprior.files import replace_file
 
-BLOCK = 16
-CHUNK = 64
+BLOCK, CHUNK = 16, 64
+IMAGE_BLOCK, IMAGE_CHUNK = 64, 512
+"""Of two axes; as many pixels as the others have voxels."""
 _LEVEL = 5
 """LZ4 at this level, bits shuffled: an eighth larger than Zstandard and twice as fast to read. Blocks of 16 decode half
 of what those of 32 do in the same time; see `benchmarks/volumestore`."""
@@ -29,8 +30,12 @@ _DAMAGE = (RuntimeError, ValueError, OSError, MemoryError, OverflowError, TypeEr
 """What Blosc2 raises for files that are cut short or changed."""
 
 
-def layout(shape: Sequence[int], chunk: int = CHUNK, block: int = BLOCK) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Chunks and blocks for an array (C, D, H, W): channels apart, every axis in equal parts of at most `block`."""
+def layout(
+    shape: Sequence[int], chunk: int | None = None, block: int | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Chunks and blocks for an array (C, *S): channels apart, every axis in equal parts of at most `block`."""
+    usual = (IMAGE_CHUNK, IMAGE_BLOCK) if len(shape) == 3 else (CHUNK, BLOCK)
+    chunk, block = chunk or usual[0], block or usual[1]
     parts = [-(-n // block) for n in shape[1:]]
     blocks = [-(-n // count) for n, count in zip(shape[1:], parts, strict=True)]
     chunks = [side * min(count, max(1, chunk // block)) for side, count in zip(blocks, parts, strict=True)]
@@ -38,7 +43,7 @@ def layout(shape: Sequence[int], chunk: int = CHUNK, block: int = BLOCK) -> tupl
 
 
 def write_volume(path: Path, values: NDArray[Any], about: dict[str, Any], **how: Any) -> None:
-    """Write (C, D, H, W) to `path`, whole or not at all; `about` lies beside the voxels as "medprior".
+    """Write (C, *S) to `path`, whole or not at all; `about` lies beside the voxels as "medprior".
 
     It is packed in memory first, so that a full disk is an error of the disk and not of the library.
 
@@ -50,7 +55,7 @@ def write_volume(path: Path, values: NDArray[Any], about: dict[str, Any], **how:
     """
     import blosc2
 
-    chunks, blocks = layout(values.shape, how.get("chunk", CHUNK), how.get("block", BLOCK))
+    chunks, blocks = layout(values.shape, how.get("chunk"), how.get("block"))
     packing = {
         "codec": blosc2.Codec[how.get("codec", "LZ4")],
         "clevel": how.get("level", _LEVEL),
@@ -63,8 +68,8 @@ def write_volume(path: Path, values: NDArray[Any], about: dict[str, Any], **how:
         aside.write_bytes(packed.to_cframe())
 
 
-def decoded_share(shape: Sequence[int], corner: Sequence[int], size: Sequence[int], block: int = BLOCK) -> float:
-    """How many voxels a crop of (D, H, W) decodes, as a multiple of those it wants."""
+def decoded_share(shape: Sequence[int], corner: Sequence[int], size: Sequence[int], block: int | None = None) -> float:
+    """How many pixels a crop out of `shape` (*S) decodes, as a multiple of those it wants."""
     _, (_, *blocks) = layout((1, *shape), block=block)
     touched = [-(-(at + n) // b) - at // b for at, n, b in zip(corner, size, blocks, strict=True)]
     return math.prod(touched) * math.prod(blocks) / math.prod(size)
@@ -89,7 +94,7 @@ class VolumeFiles:
         self._own = threading.local()
 
     def read(self, name: str, length: int, index: tuple[slice, ...]) -> NDArray[Any]:
-        """The voxels (C, *index) of one file.
+        """The pixels (C, *index) of one file.
 
         Raises:
             StoreError: it is gone, not `length` bytes long, or damaged.

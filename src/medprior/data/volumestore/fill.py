@@ -1,4 +1,4 @@
-"""Filling a volume store: every volume read, put on its grid, quantised and written, one at a time by each thread."""
+"""Filling a store of volumes or images: every scan read, put on its grid, quantised and written, one by each thread."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.readers import read
+from medprior.data.store.fill import LUMINANCE
 from medprior.data.store.letterbox import resize
 from medprior.data.store.placement import free_memory
 from medprior.data.volumestore.file import is_sound, write_volume
@@ -28,21 +29,21 @@ if TYPE_CHECKING:
     from medprior.data.catalog import Catalog
 
 LEAST_SHARE = 0.25
-"""What remains of the bytes of volumes after compression, at the least; CT of the body keeps about half."""
+"""What remains of the bytes of scans after compression, at the least; CT of the body keeps about half."""
 NO_SPACE = "no space left on the disk"
 """What `files.replace_file` says then."""
-_HELD = 16  # bytes for each voxel while a volume is read, resampled, quantised and packed
+_HELD = 16  # bytes for each voxel while a scan is read, resampled, quantised and packed
 _MEMORY = 0.5  # share of the free memory that all threads together may take
 
 
 def volume_name(key: str) -> str:
-    """The file of a volume or mask."""
+    """The file of a scan or mask."""
     return f"{key}.b2nd"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to write: the volume or the mask of catalog row `number`, and of all rows `alike`."""
+    """One file to write: the scan or the mask of catalog row `number`, and of all rows `alike`."""
 
     key: str
     number: int
@@ -53,10 +54,10 @@ class Job:
 def fill_volumes(
     catalog: Catalog, plan: VolumePlan, folder: Path, workers: int | None, progress: Progress
 ) -> tuple[dict[int, str], dict[int, str]]:
-    """Write every volume and mask that is not there yet, each whole or not at all.
+    """Write every scan and mask that is not there yet, each whole or not at all.
 
     Returns:
-        The reason of each volume, and of each mask, that could not be stored, by row.
+        The reason of each scan, and of each mask, that could not be stored, by row.
 
     Raises:
         OutputError: the disk is full; it says how much is needed.
@@ -66,7 +67,10 @@ def fill_volumes(
         raise _no_space(folder, plan, jobs)
     failures: dict[bool, dict[int, str]] = {False: {}, True: {}}
     pool = ThreadPoolExecutor(_threads(plan, jobs, workers))
-    with _full_disk_said(folder, plan, jobs), progress.task("Storing volumes", len(jobs), "files") as bar:
+    with (
+        _full_disk_said(folder, plan, jobs),
+        progress.task(f"Storing {plan.settings.kind}", len(jobs), "files") as bar,
+    ):
         try:
             for done in as_completed([pool.submit(_work, catalog, plan, folder, job) for job in jobs]):
                 job, reason = done.result()
@@ -107,44 +111,57 @@ def _work(catalog: Catalog, plan: VolumePlan, folder: Path, job: Job) -> tuple[J
 
 
 def stored_values(catalog: Catalog, number: int, row: VolumeRow, dtype: str) -> NDArray[Any]:
-    """(C, D, H, W) of one volume as it is stored.
+    """(C, *S) of one scan as it is stored.
 
     Raises:
         DataError: it cannot be read, or is not what was indexed.
     """
     scan = read(catalog.source(number), catalog.root)
-    if scan.pixels.shape != (row.channels, *row.source):
-        what = f"it has shape {scan.pixels.shape} now, {(row.channels, *row.source)} when it was indexed"
+    channels: Any = catalog.table["channels"].iat[number]
+    indexed = (int(channels), *row.source)
+    if scan.pixels.shape != indexed:
+        what = f"it has shape {scan.pixels.shape} now, {indexed} when it was indexed"
         raise DataError(what, where=scan.source, do="Index the scans again")
-    return to_stored(resize(scan.pixels, row.grid.shape), row.scale, row.offset, dtype)
+    values = _in_channels(resize(scan.pixels, row.grid.shape), row.channels)
+    return to_stored(values, row.scale, row.offset, dtype)
+
+
+def _in_channels(values: NDArray[Any], wanted: int) -> NDArray[Any]:
+    """Grey repeated where colour is stored, colour that is grey as its luminance where grey is."""
+    if len(values) == wanted:
+        return values
+    if len(values) == 1:
+        return np.repeat(values, wanted, axis=0)
+    return np.tensordot(LUMINANCE, values, axes=1)[None]
 
 
 def to_stored(values: NDArray[Any], scale: Sequence[float], offset: Sequence[float], dtype: str) -> NDArray[Any]:
-    """Physical values (C, D, H, W) to the nearest stored ones, slice by slice, so that no volume is held as float64."""
+    """Physical values (C, *S) to the nearest stored ones, slice by slice, so that no volume is held as float64."""
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     stored = np.empty(values.shape, dtype)
     for channel, (step, start) in enumerate(zip(scale, offset, strict=True)):
-        for depth, plane in enumerate(values[channel]):
+        planes, into = (both[channel].reshape(-1, *values.shape[-2:]) for both in (values, stored))
+        for plane, place in zip(planes, into, strict=True):
             steps = (plane.astype(np.float64) - start) / step
-            stored[channel, depth] = np.rint(steps, out=steps).clip(low, high)
+            place[:] = np.rint(steps, out=steps).clip(low, high)
     return stored
 
 
 def stored_mask(catalog: Catalog, number: int, row: VolumeRow) -> NDArray[Any]:
-    """(1, D, H, W) class indices of one volume on its stored grid.
+    """(1, *S) class indices of one scan on its stored grid.
 
     Raises:
-        DataError: the mask cannot be read, or does not fit its volume.
+        DataError: the mask cannot be read, or does not fit its scan.
     """
     labels = catalog.read_mask(number)
     if labels is None or labels.shape != row.source:
-        has = "is gone" if labels is None else f"has shape {labels.shape}, the volume {row.source}"
+        has = "is gone" if labels is None else f"has shape {labels.shape}, its scan {row.source}"
         raise DataError(f"its mask {has}", do="Index the scans again")
     return nearest(labels, row.grid.shape)[None]
 
 
 def _threads(plan: VolumePlan, jobs: Sequence[Job], workers: int | None) -> int:
-    """As asked, or one per core as long as that many of the largest volumes fit into memory."""
+    """As asked, or one per core as long as that many of the largest scans fit into memory."""
     if workers is not None:
         return max(1, workers)
     import torch
@@ -175,8 +192,8 @@ def _bytes(plan: VolumePlan, jobs: Sequence[Job]) -> int:
 def _no_space(folder: Path, plan: VolumePlan, jobs: Sequence[Job]) -> OutputError:
     most, free = _bytes(plan, jobs) / 1e6, shutil.disk_usage(folder).free / 1e6
     what = (
-        f"{len(jobs):,} volumes and masks are still to be stored and need {LEAST_SHARE * most:,.1f} to {most:,.1f} MB, "
-        f"the disk has {free:,.1f} MB left"
+        f"{len(jobs):,} {plan.settings.kind} and masks are still to be stored and need "
+        f"{LEAST_SHARE * most:,.1f} to {most:,.1f} MB, the disk has {free:,.1f} MB left"
     )
     do = "Free some space, choose another --out or a coarser spacing; what is stored so far is kept"
     return OutputError(what, where=str(folder), do=do)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medprior.data.volumestore.volumes import VolumeStore
 
 MOST = 1000
-"""Voxels that are kept of each class of each volume: 4 kB."""
+"""Voxels that are kept of each class of each scan: 4 kB."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Foreground:
     """Voxels of the K classes beside the background, by catalog row; rows that were not asked for have none.
 
     Attributes:
-        voxels: (T,) int32 raster positions, one class of one volume after the other.
+        voxels: (T,) int32 raster positions, one class of one scan after the other.
         starts: (N, K) int64, where those of a row and class begin, with
-        counts: (N, K) int64, how many there are: 0 where the volume lacks the class, or has no mask.
+        counts: (N, K) int64, how many there are: 0 where the scan lacks the class, or has no mask.
     """
 
     voxels: NDArray[np.int32]
@@ -39,25 +39,28 @@ def find_foreground(
     """Look through the masks of `rows`, one at a time.
 
     Args:
-        most: voxels of each class of each volume that are kept, evenly drawn and always the same.
+        most: voxels of each class of each scan that are kept, evenly drawn and always the same.
 
     Raises:
         StoreError: a mask is gone or damaged.
     """
-    counts = np.zeros((len(store), max(0, len(store.classes) - 1)), np.int64)
     found: dict[tuple[int, int], NDArray[np.int32]] = {}
     with progress.task("Looking for labelled voxels", len(rows), "masks") as bar:
         for row in sorted({int(row) for row in rows}):
             for label, voxels in _voxels(store.mask(row), most).items() if store.has_mask(row) else ():
                 found[row, label - 1] = voxels
-                counts[row, label - 1] = len(voxels)
             bar.advance(1)
+    # segments of DICOM are numbers of their own, which `classes` does not name
+    classes = max([len(store.classes) - 1, 0, *(label + 1 for _, label in found)])
+    counts = np.zeros((len(store), classes), np.int64)
+    for place, voxels in found.items():
+        counts[place] = len(voxels)
     starts = np.cumsum(counts).reshape(counts.shape) - counts
     return Foreground(np.concatenate([np.zeros(0, np.int32), *found.values()]), starts, counts)
 
 
 def _voxels(mask: NDArray[np.uint8 | np.uint16], most: int) -> dict[int, NDArray[np.int32]]:
-    """Raster positions of each class in a mask (D, H, W), classes rising; stores hold at most 2^30 voxels a volume."""
+    """Raster positions of each class in a mask (*S), classes rising; stores hold at most 2^30 voxels a scan."""
     flat = mask.reshape(-1)
     where = np.flatnonzero(flat).astype(np.int32)
     labels = flat[where]

@@ -1,4 +1,4 @@
-"""What a volume store says of itself, and which of its files are believed."""
+"""What a store of volumes or images says of itself, and which of its files are believed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VolumeIndex:
     """What a store holds.
 
     Attributes:
-        settings: how volumes are stored.
+        settings: how scans are stored.
         intensity: the plan for their intensities.
         classes: the value in the masks of every class index; 0, the background, first. () without masks.
         rows: by catalog row; None where nothing could be planned.

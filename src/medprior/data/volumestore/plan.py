@@ -1,9 +1,10 @@
-"""What a volume store will hold, decided from the catalog before any voxel is read."""
+"""What a volume store will hold, decided from the catalog before any pixel is read."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from medprior.data.facts import RANKS
 from medprior.data.intensity import CT_WINDOW, IntensityPlan, Mapping, plan_intensity
 from medprior.data.treatments import treatments_of
-from medprior.data.volumestore.resample import Grid, Spacing, regrid
+from medprior.data.volumestore.resample import Grid, Spacing, each_axis, regrid
 from medprior.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -23,43 +24,54 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DTYPES = ("int16", "uint8")
+KINDS = {2: ("an image", "images"), 3: ("a volume", "volumes")}
 MAX_VOXELS = 2**30
+TableRow = dict[Any, Any]
+"""A row of a catalog."""
 _BEYOND = 4  # how many times the range of 99.8 percent of a scan may go on beyond it before it is cut
 
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """How volumes are stored.
+    """How scans are stored.
 
     Attributes:
         dtype: "int16", exact for whole numbers, or "uint8", by the intensity plan.
-        spacing: mm; see `resample.regrid`. None keeps every volume's own.
+        spacing: mm; see `resample.regrid`. None keeps every scan's own.
         masks: whether masks are stored too.
         ct_window: HU that become black and white.
+        spatial_dims: 2, the store holds images, or 3, it holds volumes.
     """
 
     dtype: str = "int16"
     spacing: Spacing = None
     masks: bool = False
     ct_window: tuple[float, float] = CT_WINDOW
+    spatial_dims: int = 3
 
     def __post_init__(self) -> None:
-        steps = [self.spacing] if isinstance(self.spacing, int | float) else list(self.spacing or ())
-        right = len(steps) in (0, 1, 3) and all(math.isfinite(step) and step > 0 for step in steps)
-        if not right or self.dtype not in DTYPES:
-            do = f"Spacing is one number of mm or three, above zero; dtype is one of {', '.join(DTYPES)}"
-            raise SettingsError(f"no store has spacing {self.spacing} and dtype {self.dtype}", do=do)
+        steps = (1.0,) * self.spatial_dims if self.spacing is None else each_axis(self.spacing, self.spatial_dims)
+        right = len(steps) == self.spatial_dims and all(math.isfinite(step) and step > 0 for step in steps)
+        if not right or self.dtype not in DTYPES or self.spatial_dims not in KINDS:
+            what = f"no store has spacing {self.spacing}, dtype {self.dtype} and {self.spatial_dims} axes"
+            do = f"Spacing is one number of mm or one for each axis, above zero; dtype is one of {', '.join(DTYPES)}"
+            raise SettingsError(what, do=f"{do}; axes are 2 or 3")
+
+    @property
+    def kind(self) -> str:
+        """Images or volumes."""
+        return KINDS[self.spatial_dims][1]
 
 
 @dataclass(frozen=True)
 class VolumeRow:
-    """One volume as it is stored.
+    """One scan as it is stored.
 
     Attributes:
-        key: two volumes with the same hold the same.
-        source: (D, H, W) of the scan it is made from.
-        channels: C.
-        grid: where the stored voxels lie.
+        key: two scans with the same hold the same.
+        source: (H, W) or (D, H, W) of the file it is made from.
+        channels: C, as stored.
+        grid: where the stored pixels lie.
         scale: (C,), with
         offset: (C,): physical = offset + scale * stored.
         low: (C,) the physical values that are black, with
@@ -80,7 +92,7 @@ class VolumeRow:
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """All volumes of a store.
+    """All scans of a store.
 
     Attributes:
         settings: how they are stored.
@@ -100,29 +112,30 @@ class VolumePlan:
 
 
 def plan_volumes(catalog: Catalog, settings: VolumeSettings) -> VolumePlan:
-    """What a store of the volumes of this catalog will hold.
+    """What a store of the volumes, or of the images, of this catalog will hold.
 
     Raises:
-        DataError: no volume is there.
+        DataError: none of them is there.
     """
     table = catalog.table
-    if not any(len(shape) == 3 for shape in table["shape"]):
-        where = str(catalog.root)
-        raise DataError("there are no volumes to store", where=where, do="Give a folder that holds volumes")
+    if not (table["shape"].map(len) == settings.spatial_dims).any():
+        do = f"Give a folder that holds {settings.kind}"
+        raise DataError(f"there are no {settings.kind} to store", where=str(catalog.root), do=do)
     intensity = plan_intensity(table, settings.ct_window)
     classes = catalog.mask_classes if settings.masks else ()
     low, high = intensity.edges(table)
     scale, _ = intensity.mappings(table)
     kinds = treatments_of(table)
-    scans: list[dict[Any, Any]] = table.to_dict("records")
+    scans: list[TableRow] = table.to_dict("records")
+    shared = _shared_channels(scans) if settings.spatial_dims == 2 else None
     rows: list[VolumeRow | None] = []
     failures: dict[int, str] = {}
     for row, scan in enumerate(scans):
         try:
-            count = int(scan["channels"])
-            edges = low[row, :count], high[row, :count]
-            eight = scale[row, :count], edges[0]
-            stored = eight if settings.dtype == "uint8" else _wide(scan, str(kinds[row]))
+            channels = _channels(scan, settings, shared)
+            edges = low[row, :channels], high[row, :channels]
+            eight = scale[row, :channels], edges[0]
+            stored = eight if settings.dtype == "uint8" else _repeated(_wide(scan, str(kinds[row])), channels)
             planned = _row(scan, settings, stored, edges)
             rows.append(replace(planned, mask=_mask_key(catalog, row, planned.grid, classes) if settings.masks else ""))
         except DataError as error:
@@ -131,29 +144,58 @@ def plan_volumes(catalog: Catalog, settings: VolumeSettings) -> VolumePlan:
     return VolumePlan(settings, intensity, classes, tuple(rows), failures, _warnings(scans, settings))
 
 
+def most_axes(catalog: Catalog) -> int:
+    """2 where most scans are images, else 3."""
+    axes = catalog.table["shape"].map(len)
+    return 2 if (axes == 2).sum() > (axes == 3).sum() else 3
+
+
 def content_key(*parts: object) -> str:
     """A hash of anything that has a lasting `repr`."""
     return hashlib.blake2b(repr((VERSION, *parts)).encode(), digest_size=16).hexdigest()
 
 
-def _row(scan: dict[Any, Any], settings: VolumeSettings, stored: Mapping, edges: Mapping) -> VolumeRow:
+def _shared_channels(scans: Sequence[TableRow]) -> int:
+    """Of all images of a store: 1 where all show grey, whatever their format, else what most of the others have."""
+    colours = Counter(int(scan["channels"]) for scan in scans if len(scan["shape"]) == 2 and not scan.get("grey"))
+    return max(colours, key=lambda channels: (colours[channels], channels), default=1)
+
+
+def _channels(scan: TableRow, settings: VolumeSettings, shared: int | None) -> int:
+    """C as stored: volumes keep their own, images have as many as all others.
+
+    Raises:
+        DataError: it does not go into this store.
+    """
+    own, axes = int(scan["channels"]), len(scan["shape"])
+    if axes != settings.spatial_dims:
+        raise DataError(f"it is {KINDS[axes][0]}, the store holds {settings.kind}")
+    if shared is None or own in (1, shared) or (own == 3 and shared == 1):
+        return shared or own
+    raise DataError(f"it has {own} channels, the store {shared}")
+
+
+def _repeated(mapping: Mapping, channels: int) -> Mapping:
+    """(C,) of a scan whose grey is stored `channels` times, or whose grey colours are stored once."""
+    scale, offset = (values[np.arange(channels).clip(max=len(values) - 1)] for values in mapping)
+    return scale, offset
+
+
+def _row(scan: TableRow, settings: VolumeSettings, stored: Mapping, edges: Mapping) -> VolumeRow:
     source = tuple(int(n) for n in scan["shape"])
-    if len(source) != 3:
-        raise DataError("it is an image, the store holds volumes")
     grid = regrid(Grid(source, _floats(scan["spacing"]), _floats(scan.get("affine"))), settings.spacing)
     if math.prod(grid.shape) > MAX_VOXELS:
         raise DataError(f"on a grid of {settings.spacing} mm it has {math.prod(grid.shape):,} voxels, above 2^30")
     scale, offset, low, high = (tuple(map(float, values)) for values in (*stored, *edges))
-    channels = int(scan["channels"])
-    key = content_key(settings.dtype, scan["hash"], source, channels, grid, scale, offset)
-    return VolumeRow(key, source, channels, grid, scale, offset, low, high)
+    key = content_key(settings.dtype, scan["hash"], source, len(scale), grid, scale, offset)
+    return VolumeRow(key, source, len(scale), grid, scale, offset, low, high)
 
 
 def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(float(number) for number in values)
 
 
-def _wide(scan: dict[Any, Any], kind: str) -> Mapping:
+def _wide(scan: TableRow, kind: str) -> Mapping:
     """Scale and offset (C,) to 16 bits: whole numbers exactly where they fit, Hounsfield units to one."""
     quantiles = np.array([list(channel) for channel in scan["quantiles"]], np.float64)
     if kind.startswith("Hounsfield"):
@@ -194,13 +236,13 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _warnings(scans: Sequence[dict[Any, Any]], settings: VolumeSettings) -> tuple[str, ...]:
-    lost = sum(len(scan["shape"]) == 3 and scan["spacing"] is None for scan in scans)
+def _warnings(scans: Sequence[TableRow], settings: VolumeSettings) -> tuple[str, ...]:
+    lost = sum(len(scan["shape"]) == settings.spatial_dims and scan["spacing"] is None for scan in scans)
     if settings.spacing is None or not lost:
         return ()
-    return (f"{lost:,} volumes say nothing of their spacing in mm and keep the grid of their file.",)
+    return (f"{lost:,} {settings.kind} say nothing of their spacing in mm and keep the grid of their file.",)
 
 
 def stored_bytes(rows: Sequence[VolumeRow], dtype: str) -> int:
-    """What volumes take before compression."""
+    """What scans take before compression."""
     return sum(row.channels * math.prod(row.grid.shape) for row in rows) * np.dtype(dtype).itemsize

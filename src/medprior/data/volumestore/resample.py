@@ -1,4 +1,4 @@
-"""Volumes on another grid of voxels: which shape, where it lies in the patient, and labels without mixing.
+"""Scans on another grid of pixels: which shape, where it lies in the patient, and labels without mixing.
 
 Grey values go through `letterbox.resize`: area averages where an axis shrinks, linear interpolation where it grows.
 Linear, unlike splines, makes no values that were not there, so a thick axis needs no treatment of its own.
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 THICK = 3.0
 """An axis more than this many times coarser than the asked spacing is not filled with slices nobody measured."""
 
-Spacing = float | tuple[float, float, float] | None
+Spacing = float | tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a volume lie.
+    """Where the pixels of a scan lie.
 
     Attributes:
-        shape: (D, H, W).
+        shape: (H, W) or (D, H, W).
         spacing: mm per axis, or None.
-        affine: 12 numbers, as in `scan.ScanInfo`, or None.
+        affine: 12 numbers, as in `scan.ScanInfo`, or None; images have none.
     """
 
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ def regrid(grid: Grid, target: Spacing) -> Grid:
         return grid
     wanted = [
         own if isinstance(target, int | float) and own > THICK * step else step
-        for own, step in zip(grid.spacing, _each(target), strict=True)
+        for own, step in zip(grid.spacing, each_axis(target, len(grid.shape)), strict=True)
     ]
     shape = tuple(
         max(1, math.floor(n * own / step + 0.5)) for n, own, step in zip(grid.shape, grid.spacing, wanted, strict=True)
@@ -62,7 +62,7 @@ def regrid(grid: Grid, target: Spacing) -> Grid:
 
 
 def nearest(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Labels (D, H, W) on `shape` voxels of the same box: each takes the label that lies at its centre."""
+    """Labels (*S) on `shape` pixels of the same box: each takes the label that lies at its centre."""
     picks = [
         ((np.arange(after) + 0.5) * before / after).astype(np.int64)
         for before, after in zip(labels.shape, shape, strict=True)
@@ -70,8 +70,9 @@ def nearest(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     return labels[np.ix_(*picks)]
 
 
-def _each(target: float | tuple[float, float, float]) -> tuple[float, float, float]:
-    return (target,) * 3 if isinstance(target, int | float) else target
+def each_axis(target: float | tuple[float, ...], axes: int) -> tuple[float, ...]:
+    """One number for all axes, said of each; or those that were said."""
+    return (target,) * axes if isinstance(target, int | float) else target
 
 
 def _affine_after(affine: Sequence[float], ratios: Sequence[float]) -> tuple[float, ...]:

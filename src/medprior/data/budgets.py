@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from medprior.data.strata import Cohort, Rows, counted, is_multilabel, label_names, stratified_order
+from medprior.data.strata import (
+    Cohort,
+    Rows,
+    counted,
+    has_several,
+    is_outlined,
+    label_names,
+    measuring,
+    stratified_order,
+)
 from medprior.errors import LabelError, SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +41,8 @@ def budget_rows(
         budgets: numbers of patients, or "all"; the same one twice counts once, and more than there are is "all".
         seed: each gives a chain of its own, in which a smaller budget lies within every larger one.
         minimum_per_class: patients of every class in every budget, also where a rare class then has more than its
-            share. In multi-label sets it is not asked; a warning names the labels that have fewer.
+            share. In multi-label sets and where masks are the labels it is not asked; a warning names the labels that
+            have fewer.
 
     Returns:
         Catalog rows (ascending) by the number of patients that have them, smallest first; all images of a patient
@@ -44,7 +54,7 @@ def budget_rows(
     """
     cohort = Cohort.of(catalog, pool)
     sizes, warnings = _sizes(budgets, len(cohort))
-    least = 0 if is_multilabel(catalog) else minimum_per_class
+    least = 0 if has_several(catalog) else minimum_per_class
     if least:
         _require(catalog, cohort, sizes[0], least)
     order = stratified_order(cohort.stratum, np.random.default_rng(seed), least)
@@ -57,8 +67,9 @@ def budget_rows(
 
 
 def measurable_labels(catalog: Catalog, rows: Rows, minimum: int = MINIMUM_PER_CLASS) -> list[int]:
-    """Positions of the labels (or classes) that at least `minimum` patients of `rows` have and as many lack."""
-    return [int(k) for k in np.flatnonzero(Cohort.of(catalog, rows).both >= minimum)]
+    """Positions of the labels (or classes) that at least `minimum` patients of `rows` have and as many lack; where
+    masks are the labels, those that as many have."""
+    return [int(k) for k in np.flatnonzero(measuring(catalog, Cohort.of(catalog, rows)) >= minimum)]
 
 
 def _sizes(budgets: Sequence[Budget], most: int) -> tuple[list[int], list[str]]:
@@ -104,11 +115,15 @@ def _raised(catalog: Catalog, cohort: Cohort, sizes: list[int], least: int) -> l
 
 def _scarce(catalog: Catalog, cohort: Cohort, order: Rows, sizes: list[int], minimum: int) -> list[str]:
     """A warning for each budget in which some labels can hardly be learned."""
+    outlined = is_outlined(catalog)
     warnings = []
     for size in sizes:
         chosen = order[:size]
-        both = np.minimum(cohort.present[chosen].sum(axis=0), cohort.absent[chosen].sum(axis=0)).tolist()
-        few = [f"{name} ({n})" for name, n in zip(label_names(catalog), both, strict=True) if n < minimum]
+        has, lacks = cohort.present[chosen].sum(axis=0), cohort.absent[chosen].sum(axis=0)
+        there = (has if outlined else np.minimum(has, lacks)).tolist()
+        wanted = min(minimum, size) if outlined else minimum
+        few = [f"{name} ({n})" for name, n in zip(label_names(catalog), there, strict=True) if n < wanted]
         if few:
-            warnings.append(f"With {size:,} patients, fewer than {minimum} have or lack: {', '.join(few)}.")
+            do = "have" if outlined else "have or lack"
+            warnings.append(f"With {size:,} patients, fewer than {wanted} {do}: {', '.join(few)}.")
     return warnings

@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.budgets import MINIMUM_PER_CLASS, budget_rows, measurable_labels
-from medprior.data.strata import Cohort, Rows, counted, grouped_folds, is_multilabel, label_names, persons, shuffled
+from medprior.data.strata import (
+    Cohort,
+    Rows,
+    counted,
+    grouped_folds,
+    has_several,
+    is_outlined,
+    label_names,
+    measuring,
+    persons,
+    shuffled,
+)
 from medprior.errors import LabelError
 
 if TYPE_CHECKING:
@@ -21,6 +32,7 @@ __all__ = ["Split", "budget_rows", "grouped_folds", "measurable_labels", "study_
 HOLD_OUT_FROM = 200
 """Labelled patients from which one hold-out is enough; below, every patient is tested once (cross-validation)."""
 MOST_FOLDS = 5
+_ONE_CLASS = "the published test set has one class only"
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,8 @@ def study_splits(
         test_fraction: share of the patients that a hold-out tests.
 
     Raises:
-        LabelError: no labels, one class only, or too few patients of a class, with the counts.
+        LabelError: no labels, one class only, or too few patients of a class, with the counts. Where masks are the
+            labels one class will do, and two patients who have some class.
     """
     facts = _Facts.of(catalog)
     _require_classes(catalog, facts.cohort(catalog, np.flatnonzero(facts.labelled)))
@@ -124,10 +137,9 @@ def _shared(keys: Rows, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _published(catalog: Catalog, facts: _Facts, folds: int | None) -> tuple[list[Split], list[str]]:
     split, twins = facts.divide(np.flatnonzero(facts.labelled & (facts.split == "test")), given=True)
     test = facts.cohort(catalog, split.test)
-    if not _has_two(test):
-        raise LabelError(
-            f"the published test set has one class only ({counted(catalog, test.counts)})", do="Mend the column split"
-        )
+    if not _measurable(catalog, test):
+        lack = "no mask of the published test set marks anything" if is_outlined(catalog) else _ONE_CLASS
+        raise LabelError(f"{lack} ({counted(catalog, test.counts)})", do="Mend the column split")
     ignored = ["The data brings its own test set, so no cross-validation is made."] if folds else []
     return [split], [*ignored, *_twins_said(twins)]
 
@@ -168,8 +180,11 @@ def _folds(cohort: Cohort, count: int, repeat: int, seed: int) -> Iterator[tuple
 
 
 def _most_folds(catalog: Catalog, cohort: Cohort) -> int:
-    """The most folds with a patient of every class in each; with several labels, of the most even label."""
-    if is_multilabel(catalog):
+    """The most folds with a patient of every class in each; with several labels, of the most even label; where masks
+    are the labels, of any class."""
+    if is_outlined(catalog):
+        return int(cohort.present.any(axis=1).sum())
+    if has_several(catalog):
         return int(cohort.both.max(initial=0))
     return int(np.bincount(cohort.stratum, minlength=len(label_names(catalog))).min(initial=len(cohort)))
 
@@ -178,7 +193,7 @@ def _require_folds(catalog: Catalog, cohort: Cohort, count: int) -> None:
     most = _most_folds(catalog, cohort)
     if most >= count:
         return
-    kind = "some label" if is_multilabel(catalog) else "every class"
+    kind = "some class" if is_outlined(catalog) else "some label" if has_several(catalog) else "every class"
     there = f"{len(cohort):,} ({counted(catalog, cohort.counts)})"
     what = f"{count} test sets need {count} patients with {kind}; there are {there}"
     more = "Add labelled patients" if most < 2 else f"Use study.folds={most}, or add labelled patients"
@@ -186,24 +201,28 @@ def _require_folds(catalog: Catalog, cohort: Cohort, count: int) -> None:
 
 
 def _require_classes(catalog: Catalog, cohort: Cohort) -> None:
-    if not _has_two(cohort):
+    if not _measurable(catalog, cohort):
+        if is_outlined(catalog):
+            raise LabelError("no mask marks anything", do="Give masks that outline at least one class")
         what = f"nothing can be told apart: all labels are the same ({counted(catalog, cohort.counts) or 'none'})"
         raise LabelError(what, do="Give labels of at least two classes")
 
 
-def _has_two(cohort: Cohort) -> bool:
-    """Whether some class or label is present in one image and absent from another."""
-    return bool((cohort.present.any(axis=0) & cohort.absent.any(axis=0)).any())
+def _measurable(catalog: Catalog, cohort: Cohort) -> bool:
+    """Whether some class or label is present in one image and absent from another; an outlined one only present."""
+    present = cohort.present.any(axis=0)
+    return bool((present if is_outlined(catalog) else present & cohort.absent.any(axis=0)).any())
 
 
 def _scarce_in_test(catalog: Catalog, facts: _Facts, splits: Sequence[Split]) -> list[str]:
     """A warning that names what no test set can measure well."""
-    least = np.min([facts.cohort(catalog, split.test).both for split in splits], axis=0)
+    least = np.min([measuring(catalog, facts.cohort(catalog, split.test)) for split in splits], axis=0)
     few = [
         f"{name} ({n})" for name, n in zip(label_names(catalog), least.tolist(), strict=True) if n < MINIMUM_PER_CLASS
     ]
     where = "the test set" if len(splits) == 1 else "the smallest test fold"
-    return [f"In {where}, fewer than {MINIMUM_PER_CLASS} patients have or lack: {', '.join(few)}."] if few else []
+    do = "have" if is_outlined(catalog) else "have or lack"
+    return [f"In {where}, fewer than {MINIMUM_PER_CLASS} patients {do}: {', '.join(few)}."] if few else []
 
 
 def _twins_said(count: int) -> list[str]:

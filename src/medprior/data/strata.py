@@ -25,8 +25,8 @@ class Cohort:
     Attributes:
         rows: (n,) catalog rows, ascending.
         owner: (n,) position of each row's patient, patients sorted by name.
-        stratum: (P,) stratum of each patient: its most frequent class (of those tied, the rarest), or its rarest
-            positive label, K when it has none of the K.
+        stratum: (P,) stratum of each patient: its most frequent class (of those tied, the rarest); where an image may
+            have several labels or outlined classes the rarest it has, K when it has none of the K.
         present: (P, K) whether the patient has an image of the class, or with the label.
         absent: (P, K) whether it has an image known not to be of the class, or to be without the label.
     """
@@ -53,7 +53,7 @@ class Cohort:
         of_row = persons(catalog) if person is None else person
         names, owner = np.unique(of_row[rows[known]], return_inverse=True)
         positive, negative = _sums(has[known], owner, len(names)), _sums(lacks[known], owner, len(names))
-        stratum = _rarest(positive) if is_multilabel(catalog) else _majority(positive)
+        stratum = _rarest(positive) if has_several(catalog) else _majority(positive)
         return cls(rows[known], owner, stratum, positive > 0, negative > 0)
 
     def __len__(self) -> int:
@@ -76,9 +76,20 @@ class Cohort:
         return np.asarray(self.rows[chosen[self.owner]])
 
 
-def is_multilabel(catalog: Catalog) -> bool:
-    """Whether images have several labels, each present or not, instead of one class."""
-    return catalog.labels is not None and catalog.labels.kind == "multilabel"
+def has_several(catalog: Catalog) -> bool:
+    """Whether an image may have several labels or outlined classes, each present or not, instead of one class."""
+    return catalog.labels is not None and catalog.labels.several
+
+
+def is_outlined(catalog: Catalog) -> bool:
+    """Whether masks are the labels: each image has pixels without a class, so none need be without it as a whole."""
+    return catalog.labels is not None and catalog.labels.kind == "segmentation"
+
+
+def measuring(catalog: Catalog, cohort: Cohort) -> Rows:
+    """(K,) patients that a score of each class or label rests on: those that have it, or that lack it, whichever are
+    fewer; where it is outlined, those that have it."""
+    return cohort.counts if is_outlined(catalog) else cohort.both
 
 
 def label_names(catalog: Catalog) -> tuple[str, ...]:
@@ -98,7 +109,9 @@ def persons(catalog: Catalog) -> Rows:
 
 def _flags(catalog: Catalog, rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(n, K) whether each row has the class or label, and whether it is known to lack it."""
-    targets = catalog.targets()[rows]
+    if catalog.labels is None:
+        raise LabelError("these scans have no labels", do="Give a table with --labels")
+    targets = catalog.labels.targets(catalog.table)[rows]
     if targets.ndim == 2:
         return targets == 1, targets == 0
     has = targets[:, None] == np.arange(len(label_names(catalog)))

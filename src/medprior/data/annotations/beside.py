@@ -21,15 +21,19 @@ from medprior.data.annotations.masklabels import (
     mask_facts,
     read_labels,
 )
-from medprior.data.annotations.masks import pair_masks
+from medprior.data.annotations.masks import Pairing, pair_masks
 from medprior.data.annotations.reports import find_reports
 from medprior.data.indexing.assembling import objects
-from medprior.data.scan import Note, Source
+from medprior.data.scan import Note, Scan, Source
 from medprior.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NOT_USED = "not used: "
+"""How the reason begins why a mask that has an image is not attached to it."""
+ALONE = "a mask whose image is not there, or cannot be read: name it as its image, or remove it"
+SEVERAL = "a mask that could be of several images: name it as one of them"
 _ONE_VALUE = "all its pixels have the same value"
 Mask = dict[str, Any]
 """A `Source` as plain values, and the `values` that are its classes, in their order."""
@@ -47,9 +51,7 @@ def lay_beside(
     """
     whole = scans[(scans["frame"] < 0) & (scans["member"] == "") & (scans["reader"] != "dicom")]
     pairing = pair_masks(whole["path"].tolist())
-    alone = [Note(path, "apart", "a mask whose image is not there") for path in pairing.alone]
-    alone += [Note(path, "doubt", "a mask that could be of several images") for path in pairing.ambiguous]
-    masks, said = _checked(whole, root, pairing.masks)
+    masks, said = fitting_masks(whole, root, pairing.masks)
     masks |= {path: _plain(source, ()) for path, source in segmentations.items()}
     images = scans[~scans["path"].isin(pairing.not_images())].reset_index(drop=True)
     boxes, wrong = _boxes(images, root, sidecars)
@@ -58,14 +60,20 @@ def lay_beside(
     images["mask"] = objects([masks.get(path) for path in paths])
     images["boxes"] = objects([boxes.get(path) for path in paths])
     images["report"] = objects([reports.get(path) for path in paths])
-    return images, [*alone, *said, *wrong, *_constant(images)]
+    return images, [*left_over(pairing), *said, *wrong, *_constant(images)]
+
+
+def left_over(pairing: Pairing) -> list[Note]:
+    """What is to be said of masks without an image."""
+    alone = [Note(path, "apart", ALONE) for path in pairing.alone]
+    return alone + [Note(path, "doubt", SEVERAL) for path in pairing.ambiguous]
 
 
 def attach_masks(
     scans: pd.DataFrame, root: Path, named: Mapping[str, Sequence[str]]
 ) -> tuple[pd.DataFrame, list[Note]]:
     """Scans with the masks that a table names, by path of their image; files that are masks are no scans any more."""
-    masks, notes = _checked(scans, root, named)
+    masks, notes = fitting_masks(scans, root, named)
     kept = scans[~scans["path"].isin({path for found in named.values() for path in found})].reset_index(drop=True)
     kept["mask"] = objects(masks.get(path, old) for path, old in zip(kept["path"], kept["mask"], strict=True))
     return kept, notes
@@ -77,32 +85,32 @@ def mask_source(mask: Mask) -> Source:
 
 
 def read_mask(mask: Mask, classes: Sequence[int], scan: Source, root: Path) -> NDArray[np.uint8 | np.uint16]:
-    """(*S) class of every pixel of a scan, an index of `classes`; of a DICOM segmentation the number of the segment.
+    """(*S) class of every pixel of a scan, an index of `classes`; of a DICOM segmentation whose values are not known
+    the number of the segment.
 
     Raises:
-        DataError: the mask cannot be read.
+        DataError: the mask cannot be read, or holds other values than when it was indexed.
     """
     source = mask_source(mask)
     if source.reader == "dicom":
         from medprior.data.readers.dicom.segmentation import read_segmentation
 
-        return read_segmentation(source, root, scan).values
-    own = class_values([mask["values"]])
-    labels = read_labels(readers.read(source, root), own)
-    return _renumbered(labels, own, mask["values"], classes)
+        numbers = read_segmentation(source, root, scan).values
+        if not len(mask["values"]):
+            return numbers
+        labels = read_labels(Scan(numbers[None], source.paths[0]), class_values([mask["values"]]))
+    else:
+        labels = read_labels(readers.read(source, root), class_values([mask["values"]]))
+    return classes_of(mask, classes)[labels]
 
 
-def _renumbered(
-    labels: NDArray[np.uint8 | np.uint16], own: Sequence[int], values: Sequence[float], classes: Sequence[int]
-) -> NDArray[np.uint8 | np.uint16]:
-    """Labels that are places in `own` as places in `classes`. Black and white are (0, 1) alone, and keep their value
-    beside other classes."""
+def classes_of(mask: Mask, classes: Sequence[int]) -> NDArray[np.uint8 | np.uint16]:
+    """The index in `classes` of every class that a mask has by itself, the background first. Black and white are (0, 1)
+    alone, and keep their value beside other classes."""
+    values, own = mask["values"], class_values([mask["values"]])
     white = 255 if 255 in values and 255 in classes else 1
     said = [white if own == (0, 1) and value == 1 else value for value in own]
-    places: NDArray[np.uint8 | np.uint16] = np.array(
-        [classes.index(value) for value in said], np.uint16 if len(classes) > 256 else np.uint8
-    )
-    return places[labels]
+    return np.array([classes.index(value) for value in said], np.uint16 if len(classes) > 256 else np.uint8)
 
 
 def _plain(source: Source, values: Sequence[float]) -> Mask:
@@ -110,8 +118,10 @@ def _plain(source: Source, values: Sequence[float]) -> Mask:
     return {name: kept[name] for name in ("reader", "paths", "member", "frame", "frames")} | {"values": list(values)}
 
 
-def _checked(scans: pd.DataFrame, root: Path, masks: Mapping[str, Sequence[str]]) -> tuple[dict[str, Mask], list[Note]]:
-    """The first mask of each image that fits it, and what is to be said of all."""
+def fitting_masks(
+    scans: pd.DataFrame, root: Path, masks: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Mask], list[Note]]:
+    """The first mask of each image that fits it, and what is to be said of all; `scans` has a row for every path."""
     rows: dict[str, dict[str, Any]] = {row["path"]: row for row in _records(scans)}
     kept: dict[str, Mask] = {}
     notes = []
@@ -121,10 +131,11 @@ def _checked(scans: pd.DataFrame, root: Path, masks: Mapping[str, Sequence[str]]
             try:
                 facts = _facts(rows[path], source, root)
             except DataError as error:
-                notes.append(Note(path, "doubt", error.what))
+                advice = f"; {error.do[0].lower()}{error.do[1:]}" if error.do else ""
+                notes.append(Note(path, "doubt", f"{NOT_USED}{error.what}{advice}"))
                 continue
             check = check_mask(ImageFacts(tuple(rows[image]["shape"]), _affine(rows[image])), facts)
-            notes += [Note(path, "doubt", f"not used: {reason}") for reason in check.refused]
+            notes += [Note(path, "doubt", f"{NOT_USED}{reason}") for reason in check.refused]
             notes += [Note(path, "doubt", reason) for reason in check.doubts if check.usable]
             if check.usable and image not in kept:
                 kept[image] = _plain(source, facts.values)

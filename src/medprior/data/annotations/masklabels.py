@@ -23,6 +23,7 @@ _DARK, _LIGHT = 40, 215
 """A pixel of a mask of two tones that was compressed with loss, or smoothed, is seldom between these."""
 _MOST_BETWEEN = 0.05
 _TENTH = 0.1
+_WHOLE = "write whole numbers from 0 (background) on"
 _ROUNDING = 1e-3
 _PIECE = 1 << 20
 
@@ -92,10 +93,12 @@ def check_mask(image: ImageFacts, mask: MaskFacts) -> MaskCheck:
 def _misshapen(image: Sequence[int], mask: Sequence[int]) -> str:
     said = f"the mask has {_by(mask)} pixels, its image {_by(image)}"
     if sorted(image) == sorted(mask):
-        return f"{said}: it is turned"
+        return f"{said}: it is turned; turn it as its image lies"
     ratios = {round(a / b, 2) for a, b in zip(image, mask, strict=False)}
     alike = len(image) == len(mask) and len(ratios) == 1
-    return f"{said}: it was made on another resolution" if alike else said
+    if not alike:
+        return f"{said}; give the mask that was drawn on this image"
+    return f"{said}: it was made on another resolution; resample it to its image, without mixing its values"
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -109,16 +112,18 @@ def _displaced(shape: Sequence[int], image: Sequence[float], mask: Sequence[floa
     edge = float(np.linalg.norm(a[:, :3], axis=0).min())
     if off <= _TENTH * edge:
         return []
-    return [f"the mask lies elsewhere than its image, by up to {off:.3g} mm where a voxel has {edge:.3g} mm"]
+    said = f"the mask lies elsewhere than its image, by up to {off:.3g} mm where a voxel has {edge:.3g} mm"
+    return [f"{said}; resample it to its image, or mend the header that is wrong"]
 
 
 def _values_said(mask: MaskFacts) -> tuple[list[str], list[str]]:
     """What makes the values unusable, and what is odd about them."""
     values, most = mask.values, MOST_PARTS if len(mask.shape) == 3 else MOST_CLASSES
     if not values or len(values) > most:
-        return [f"the mask holds more than {most} values: it is a picture, or numbers its objects"], []
+        said = f"the mask holds more than {most} values: it is a picture, or numbers its objects"
+        return [f"{said}; write one value for each class"], []
     if any(value != int(value) or value < 0 for value in values):
-        return [f"the mask holds values that are no classes ({_listed(values)})"], []
+        return [f"the mask holds values that are no classes ({_listed(values)}); {_WHOLE}"], []
     if mask.smoothed:
         return [], ["the mask was compressed with loss, or smoothed: it is cut at half"]
     if len(values) == 1:
@@ -148,7 +153,7 @@ def label_values(scan: Scan) -> tuple[int, ...]:
     return tuple(sorted(found)) if len(found) <= MOST_PARTS else ()
 
 
-def class_values(masks: Iterable[Sequence[float]]) -> tuple[int, ...]:
+def class_values(masks: Iterable[Iterable[float]]) -> tuple[int, ...]:
     """The values of the classes of a collection, from those of each of its masks; the place of a value is its class.
 
     0 is the first, the background, whether or not a mask has it. Where masks are black and white (0 and 255), or hold
@@ -190,12 +195,14 @@ def _numbers(scan: Scan) -> NDArray[Any]:
         red, green, blue = pixels.astype(np.uint32)
         return np.asarray(red << 16 | green << 8 | blue)
     if not is_grey(pixels):
-        raise DataError(f"a mask has one channel, or colours of 8 bits, not {len(pixels)} channels", where=scan.source)
+        what = f"a mask has one channel, or colours of 8 bits, not {len(pixels)} channels"
+        raise DataError(what, where=scan.source, do="Write all classes into one channel, each as a value of its own")
     whole: NDArray[Any] = np.rint(pixels[0]).astype(np.int64) if pixels.dtype.kind == "f" else pixels[0]
     if pixels.dtype.kind == "f" and np.abs(whole - pixels[0]).max() > _ROUNDING:
-        raise DataError("the mask holds fractions, which are no classes", where=scan.source)
+        raise DataError("the mask holds fractions, which are no classes", where=scan.source, do=_WHOLE.capitalize())
     if whole.min() < 0:
-        raise DataError("the mask holds negative values, which are no classes", where=scan.source)
+        what = "the mask holds negative values, which are no classes"
+        raise DataError(what, where=scan.source, do=_WHOLE.capitalize())
     return whole
 
 

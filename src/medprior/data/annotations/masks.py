@@ -9,9 +9,11 @@ the latter masks; without one, at least half of its files must find their image,
 from __future__ import annotations
 
 import posixpath
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import takewhile
 
 from medprior.data.annotations import masknames as names
 from medprior.data.annotations.maskpool import NONE, Folder, Images, Pool
@@ -34,6 +36,12 @@ class Pairing:
     masks: dict[str, tuple[str, ...]]
     alone: tuple[str, ...]
     ambiguous: dict[str, tuple[str, ...]]
+
+    def below(self, way: str) -> Pairing:
+        """The same masks, where `way` leads to all their paths."""
+        masks = {image: tuple(way + mask for mask in found) for image, found in self.masks.items()}
+        ambiguous = {way + mask: images for mask, images in self.ambiguous.items()}
+        return Pairing(masks, tuple(way + mask for mask in self.alone), ambiguous)
 
     def not_images(self) -> frozenset[str]:
         """Every path that is a mask, paired or not."""
@@ -60,6 +68,99 @@ def pair_masks(paths: Sequence[str]) -> Pairing:
     alone = _by_folder(inside, pool, found)
     _by_themselves(inside.keys() - found.keys() - set(alone), found)
     return _pairing(found, alone)
+
+
+def pair_apart(images: Sequence[str], masks: Sequence[str], folder: str) -> Pairing:
+    """The images of masks that lie in a folder of their own, wherever that is: all of `masks` are masks and all of
+    `images` images, whatever they are called.
+
+    A mask is of the image in a folder called as its own; else of an image of its name anywhere, nnU-Net's `a_0000` and
+    other names that `pair_masks` knows included; else of the one image in a folder of its name.
+
+    Args:
+        images: relative to the folder of scans, with forward slashes.
+        masks: relative to the folder of masks.
+        folder: what that one is called: masks of "labelsTr" are of no image in "imagesTs".
+    """
+    apart = _Apart.of(images, masks, folder)
+    found = {mask: apart.images_of(mask) for mask in masks}
+    alone = sorted(mask for mask, of in found.items() if not of)
+    return _pairing({mask: of for mask, of in found.items() if of}, alone)
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """What is needed to find the images of masks that lie apart: the images by folder, all together, and the folders
+    by the name of the innermost; how many masks have each name; and what the folder of the masks is called."""
+
+    pool: Pool
+    everywhere: Folder
+    called: Mapping[str, Sequence[str]]
+    often: Counter[str]
+    folder: str
+
+    @classmethod
+    def of(cls, images: Sequence[str], masks: Sequence[str], folder: str) -> _Apart:
+        pool, everywhere = Pool(images), Folder()
+        for path in sorted(images):
+            everywhere.add(path)
+        called: dict[str, list[str]] = defaultdict(list)
+        for where in pool.within:
+            for name in _places(where)[-1:]:
+                called[name].append(where)
+        return cls(pool, everywhere, called, Counter(map(names.stem, masks)), folder)
+
+    def images_of(self, mask: str) -> Images:
+        """The images of one mask."""
+        stem, inside = names.stem(mask), _places(posixpath.dirname(mask))
+        whole = "" in names.bares(stem) or names.is_plain_part(stem)
+        near = [self.pool.within[where].find(stem) for where in self._called(inside[-1:])]
+        cases = [
+            self.pool.within[where].case()
+            for where in self._called(inside[-1:] if whole else (stem, *names.bares(stem)))
+        ]
+        return (
+            self._agreeing(mask, near)
+            or self._agreeing(mask, [self.everywhere.find(stem)])
+            or self._agreeing(mask, [case for case in cases if case.certain])
+        )
+
+    def _called(self, names_of_folders: Sequence[str]) -> list[str]:
+        return [where for name in names_of_folders for where in self.called.get(name, ())]
+
+    def _agreeing(self, mask: str, found: Sequence[Images]) -> Images:
+        """Those in folders that can be of the mask's folder, and of these the ones that are called most alike."""
+        apart = posixpath.join(self.folder, posixpath.dirname(mask))
+        alike = {
+            path: _shared_end(mask, path)
+            for images in found
+            for path in images.paths
+            if names.agree(apart, posixpath.dirname(path)) and not self._strange(mask, path)
+        }
+        some = [path for path, shared in alike.items() if shared == max(alike.values())]
+        certain = all(images.certain for images in found) and len({posixpath.dirname(path) for path in some}) == 1
+        return Images(some, len(some) == 1 or certain)
+
+    def _strange(self, mask: str, image: str) -> bool:
+        """Whether a name that many files may have is all that the two share: "p1/ct.nii" and "p2/ct.nii"."""
+        stem = names.stem(mask)
+        common = self.often[stem] > 1 or names.is_plain_part(stem)
+        both = all(_places(posixpath.dirname(path)) for path in (mask, image))
+        return common and both and not _shared_end(mask, image)
+
+
+def _shared_end(mask: str, image: str) -> int:
+    """How many of the innermost folders of two paths have the same names."""
+    pairs = zip(*(reversed(_places(posixpath.dirname(path))) for path in (mask, image)), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+@lru_cache(maxsize=1 << 16)
+def _places(folder: str) -> tuple[str, ...]:
+    """The folders of a path, in one case, without those that say no more than that masks or images, or those of a
+    split, lie in them."""
+    plain = names.MASK_WORDS | names.IMAGE_WORDS | names.SPLITS.keys()
+    return tuple(names.stem(part) for part in folder.split("/") if names.words(part) - plain)
 
 
 def _by_themselves(paths: set[str], found: dict[str, Images]) -> None:

@@ -1,20 +1,30 @@
-"""From cells of text to numbers: classes by name, or findings that are present, absent or unknown."""
+"""From cells of text to numbers: classes by name, or findings that are present, absent or unknown; and what a
+`dataset.json` calls the values of masks."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.annotations.label_table import FINDING, UNCERTAIN, UNKNOWN, LabelTable
+from medprior.data.annotations.sidecars import decoded, read_limited
+from medprior.data.readers.guard import shown
+from medprior.errors import DataError, LabelError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DATASET = "dataset.json"
+"""The file of the Medical Segmentation Decathlon and of nnU-Net that names the classes of masks."""
+_MOST_BYTES = 16 << 20
 _MOST_MEASURED = 10  # a column with more distinct fractions than this is a measurement, not a class
 
 
@@ -23,12 +33,13 @@ class LabelSpec:
     """What the labels mean.
 
     Attributes:
-        kind: binary and multiclass have one target "y" (class index); multilabel has one target per label (0 or 1).
+        kind: binary and multiclass have one target "y" (class index); multilabel has one target per label (0 or 1);
+            segmentation has one per class beside the background: whether the mask holds it.
         names: the classes in the order of their index, or the labels.
         columns: the target columns of `Catalog.table`.
     """
 
-    kind: Literal["binary", "multiclass", "multilabel"]
+    kind: Literal["binary", "multiclass", "multilabel", "segmentation"]
     names: tuple[str, ...]
     columns: tuple[str, ...]
 
@@ -41,6 +52,21 @@ class LabelSpec:
     def of_findings(cls, names: Sequence[str]) -> LabelSpec:
         """Independent findings, each present or not."""
         return cls("multilabel", tuple(names), tuple(f"y:{name}" for name in names))
+
+    @classmethod
+    def of_outlines(cls, names: Sequence[str]) -> LabelSpec:
+        """Classes that masks outline, without the background; the first is class 1 of a label map."""
+        return cls("segmentation", tuple(names), tuple(f"y:{name}" for name in names))
+
+    @property
+    def several(self) -> bool:
+        """Whether an image has one target for each name, instead of one class."""
+        return self.kind in ("multilabel", "segmentation")
+
+    def targets(self, table: pd.DataFrame) -> NDArray[np.float64]:
+        """(N,) class index, or (N, K) zeros and ones for K names; NaN where unknown."""
+        values = table[list(self.columns)].to_numpy(np.float64)
+        return values if self.several else values[:, 0]
 
 
 def class_targets(table: LabelTable, column: str) -> tuple[NDArray[np.float64], LabelSpec, list[str]]:
@@ -175,3 +201,60 @@ def _carried_findings(frame: pd.DataFrame, values: NDArray[np.float64], warnings
         frame[column] = target
     frame["labelled"] = np.asarray(~np.isnan(values).all(axis=1))
     return spec
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """What a `dataset.json` says of the values of masks.
+
+    Attributes:
+        names: of values.
+        known: all values that are classes, the background too; regions of several values have no name of their own.
+    """
+
+    names: Mapping[int, str]
+    known: frozenset[int]
+
+
+def read_class_names(file: Path) -> ClassNames | None:
+    """The `labels` of a `dataset.json`, value by name (nnU-Net) or name by value (Medical Segmentation Decathlon); None
+    where it has none. What nnU-Net calls "ignore" is no class.
+
+    Raises:
+        LabelError: it cannot be read, or a label has no value.
+    """
+    try:
+        said: Any = json.loads(decoded(read_limited(file, str(file), _MOST_BYTES)))
+    except (DataError, ValueError) as error:
+        what = error.what if isinstance(error, DataError) else "this is no JSON"
+        raise LabelError(
+            what, where=str(file), do="Mend it, or remove it: classes are then called by values"
+        ) from error
+    labels = said.get("labels") if isinstance(said, dict) else None
+    if not isinstance(labels, dict) or not labels:
+        return None
+    pairs = [(value, name) for name, value in _named_values(labels, file) if name.casefold() != "ignore"]
+    whole = {value: name for value, name in pairs if isinstance(value, int)}
+    parts = {part for value, _ in pairs if isinstance(value, list) for part in value}
+    often = Counter(whole.values())
+    names = {value: name if often[name] == 1 else f"{name} ({value})" for value, name in whole.items()}
+    return ClassNames(names, frozenset({0, *whole, *parts}))
+
+
+def _named_values(labels: dict[str, Any], file: Path) -> Iterator[tuple[str, int | list[int]]]:
+    for key, said in labels.items():
+        name, value = (str(said), _whole(key)) if _whole(key) is not None else (key, _whole(said))
+        if value is None and isinstance(said, list) and said and all(_whole(part) is not None for part in said):
+            yield name, [int(part) for part in said]
+        elif value is None:
+            do = 'Write "labels" as {"background": 0, "tumour": 1}, or as {"0": "background", "1": "tumour"}'
+            raise LabelError(shown(f'the label "{key}" has no whole number of its own'), where=str(file), do=do)
+        else:
+            yield shown(" ".join(name.split())) or str(value), value
+
+
+def _whole(said: object) -> int | None:
+    """A whole number from 0, also where it is written as text."""
+    if isinstance(said, bool) or not isinstance(said, int | str) or not str(said).strip().isdecimal():
+        return None
+    return int(said)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from medprior.data.catalog import build_catalog
 from medprior.data.volumestore.foreground import Foreground, find_foreground
@@ -174,3 +175,28 @@ def test_windows_of_aimed_views_lie_on_stored_voxels_and_hold_the_aim(
     ):
         crop = store.mask_crop(row, at.tolist(), (size,) * 3)
         assert crop[tuple((voxel - at).tolist())] == int(label)
+
+
+@pytest.mark.parametrize("size", [9, 12])
+def test_crops_of_images_are_aimed_as_those_of_volumes(tmp_path: Path, size: int) -> None:
+    """Images of different shapes, each with two small classes; every aim lies in its window, on its class."""
+    shapes, rng = [(60, 25), (18, 70)], np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for i, (height, width) in enumerate(shapes):
+        mask = np.zeros((height, width), np.uint8)
+        mask[2:5, 3:9], mask[height - 4 :, width - 3 :] = 1, 2
+        Image.fromarray(rng.integers(0, 255, mask.shape).astype(np.uint8)).save(tmp_path / f"images/{i}.png")
+        Image.fromarray(mask).save(tmp_path / f"masks/{i}.png")
+    store = VolumeStore.build(build_catalog(tmp_path, workers=1), tmp_path / "store", masks=True, workers=1)
+    rows = [0, 1] * 20
+    lengths = np.array([shapes[row] for row in rows])
+    key, long = key_of(rows), torch.from_numpy(lengths).float()
+    aims = draw_aims(find_foreground(store, [0, 1]), lengths, key, 1.0)
+    assert set(aims.labels.tolist()) == {1, 2}
+    drawn = draw_affine(ViewRecipe(size, 2, pitch=(1.0, 1.0)), torch.tensor([-1.0, 1.0]).expand(40, 2, 2), long, key)
+    corners = corner_of(aim(drawn, long, aims, on_pixels=True), long, size)
+    for row, corner, label, voxel in zip(rows, corners.int(), aims.labels, aims.voxels, strict=True):
+        crop = store.mask_crop(row, corner.tolist(), (size, size))
+        assert crop[tuple((voxel - corner).tolist())] == int(label)
+        assert (corner >= 0).all() and (corner + size <= torch.tensor(shapes[row])).all()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from medprior.data.volumestore.volumes import VolumeStore
 
-_LOOKED_AT = {2: (512, 96), 3: (64, 48)}  # how many windows tell mean and deviation, and how large they are
+_LOOKED_AT = {2: (256, 96), 3: (64, 48)}  # how many windows tell mean and deviation, and how large they are
 _STEP = {2: 1.324717957244746, 3: 1.2207440846057596}  # the roots of x^(d + 1) = x + 1, see `_spread`
 _LOADING = 4  # threads that unpack volumes for the device
 
@@ -147,7 +147,7 @@ class ResidentVolumes:
     def moments(self, rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of the [0, 1] values; at least one of 256 steps, to divide by.
 
-        Of 64 windows of at most 48^3 voxels, or 512 of at most 96^2 pixels, spread evenly over the rows and inside the
+        Of 64 windows of at most 48^3 voxels, or 256 of at most 96^2 pixels, spread evenly over the rows and inside the
         scans: always the same.
 
         Raises:

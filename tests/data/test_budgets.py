@@ -1,5 +1,6 @@
 """Budgets count patients, lie in each other, are stratified and hold every class."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from medprior.data.strata import stratified_order
 from medprior.errors import LabelError, SettingsError
 
 
-def make_catalog(targets: np.ndarray, owner: np.ndarray) -> Catalog:
-    """Labelled rows with these owners; targets (N,) classes or (N, K) labels."""
+def make_catalog(targets: np.ndarray, owner: np.ndarray, outlined: bool = False) -> Catalog:
+    """Labelled rows with these owners; targets (N,) classes, (N, K) labels or outlined classes."""
     columns = targets.reshape(len(targets), -1)
     if targets.ndim == 1:
         spec = LabelSpec.of_classes([f"c{i}" for i in range(int(targets.max()) + 1)])
     else:
-        spec = LabelSpec.of_findings([f"f{i}" for i in range(columns.shape[1])])
+        several = LabelSpec.of_outlines if outlined else LabelSpec.of_findings
+        spec = several([f"f{i}" for i in range(columns.shape[1])])
     table = pd.DataFrame({"patient": [f"p{i:03}" for i in owner], "labelled": True})
     for name, column in zip(spec.columns, columns.T, strict=True):
         table[name] = column
@@ -144,6 +146,29 @@ def test_multi_label_budgets_are_stratified_by_the_rarest_label() -> None:
     assert labels[found[10]].sum(axis=0).tolist() == [5, 1]
     assert labels[found[50]].sum(axis=0).tolist() == [25, 5]
     assert warnings == ["With 10 patients, fewer than 4 have or lack: f1 (1)."]
+
+
+def test_budgets_of_masks_are_nested_from_two_patients_on() -> None:
+    catalog = make_catalog(np.ones((150, 2)), np.arange(150), outlined=True)
+    found, warnings = budget_rows(catalog, np.arange(150), [64, 2, 16, 4, 8], seed=1)
+    assert {size: len(rows) for size, rows in found.items()} == {2: 2, 4: 4, 8: 8, 16: 16, 64: 64}
+    chain = list(found.values())
+    assert all(np.isin(small, large).all() for small, large in pairwise(chain))
+    assert warnings == [], "nobody need be without a class"
+    assert measurable_labels(catalog, np.arange(150)) == [0, 1]
+
+
+def test_budgets_of_masks_are_stratified_by_the_rarest_class() -> None:
+    targets = np.ones((100, 2))
+    targets[10:, 1] = 0
+    catalog = make_catalog(targets, np.arange(100), outlined=True)
+    found, warnings = budget_rows(catalog, np.arange(100), [2, 20, 50], seed=3)
+    assert [targets[rows, 1].sum() for rows in (found[20], found[50])] == [2, 5]
+    few = int(targets[found[2], 1].sum())
+    assert warnings == [
+        f"With 2 patients, fewer than 2 have: f1 ({few}).",
+        "With 20 patients, fewer than 4 have: f1 (2).",
+    ]
 
 
 def test_measurable_labels_have_patients_with_and_without() -> None:

@@ -141,6 +141,15 @@ def test_colours_are_classes_in_the_order_of_red_green_blue():
     np.testing.assert_array_equal(read_labels(grey, (0, 1)), blob())
 
 
+def test_a_channel_for_each_class_is_not_one_grey_mask():
+    """Channels of 0 and 1 differ by no more than JPEG leaves between those of a grey picture."""
+    channels = np.stack([blob(), 1 - blob()])
+    with pytest.raises(DataError, match="2 channels"):
+        label_values(scan(channels))
+    assert label_values(scan(np.stack([blob(), blob()]))) == (0, 1)
+    assert label_values(scan(np.stack([blob(), 0 * blob(), 1 - blob()]))) == (0x000001, 0x010000)
+
+
 def test_many_classes_need_two_bytes():
     pixels = np.arange(600, dtype=np.uint16).reshape(1, 20, 30)
     labels = read_labels(scan(pixels), range(600))

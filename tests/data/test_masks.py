@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medprior.data import readers
 from medprior.data.annotations import masks
-from medprior.data.annotations.masks import pair_masks
+from medprior.data.annotations.masks import pair_apart, pair_masks
 
 LAYOUTS = {
     "MSD": (
@@ -128,6 +128,45 @@ def test_looks_like_mask():
     assert not any(
         map(masks.looks_like_mask, ["imagesTr/a.nii.gz", "a.png", "labels_and_images/a.png", "masks/images/a.png"])
     )
+
+
+APART = {
+    "a folder": ("labelsTr", ["a.nii.gz", "b.nii.gz"], ["a.nii.gz"], {"a.nii.gz": ["a.nii.gz"]}),
+    "channels": ("labelsTr", ["imagesTr/c_0000.nii", "imagesTr/c_0001.nii"], ["c.nii"],
+                 {"imagesTr/c_0000.nii": ["c.nii"], "imagesTr/c_0001.nii": ["c.nii"]}),
+    "splits": ("labelsTr", ["imagesTr/1.nii", "imagesTs/1.nii"], ["1.nii"], {"imagesTr/1.nii": ["1.nii"]}),
+    "a folder for each": ("truth", ["p1/ct.nii", "p2/ct.nii"], ["p1/seg.nii", "p2/seg.nii"],
+                          {"p1/ct.nii": ["p1/seg.nii"], "p2/ct.nii": ["p2/seg.nii"]}),
+    "named as the folder": ("truth", ["p1/ct.nii", "p2/0001.dcm"], ["p1.nii", "p2_seg.nii"],
+                            {"p1/ct.nii": ["p1.nii"], "p2/0001.dcm": ["p2_seg.nii"]}),
+    "trees": ("truth", ["images/p1/1.png", "images/p2/1.png"], ["p1/1.png", "p2/1.png"],
+              {"images/p1/1.png": ["p1/1.png"], "images/p2/1.png": ["p2/1.png"]}),
+    "trees under other trees": ("truth", ["a/p1/1.png", "b/p1/1.png"], ["a/p1/1.png", "b/p1/1.png"],
+                                {"a/p1/1.png": ["a/p1/1.png"], "b/p1/1.png": ["b/p1/1.png"]}),
+    "organs": ("parts", ["s0/ct.nii", "s1/ct.nii"], ["s0/liver.nii", "s0/aorta.nii"],
+               {"s0/ct.nii": ["s0/aorta.nii", "s0/liver.nii"]}),
+    "named as masks": ("o", ["label_1/x.png", "label_2/y_seg.png"], ["x.png", "y_seg.png"],
+                       {"label_1/x.png": ["x.png"], "label_2/y_seg.png": ["y_seg.png"]}),
+    "sequences": ("o", ["p1/t1.nii", "p1/flair.nii"], ["p1/seg.nii"],
+                  {"p1/flair.nii": ["p1/seg.nii"], "p1/t1.nii": ["p1/seg.nii"]}),
+    "other folders": ("o", ["ct_volumes/p12.nii"], ["final/p12.nii"], {"ct_volumes/p12.nii": ["final/p12.nii"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", APART)
+def test_masks_in_a_folder_of_their_own_pair(layout):
+    folder, images, of, expected = APART[layout]
+    found = pair_apart(images, of, folder)
+    assert {image: list(masks) for image, masks in found.masks.items()} == expected
+    assert (found.alone, found.ambiguous) == ((), {})
+
+
+def test_masks_in_a_folder_of_their_own_are_no_guess():
+    assert pair_apart(["imagesTs/1.nii"], ["1.nii"], "labelsTr").alone == ("1.nii",)
+    assert pair_apart(["p1/ct.nii"], ["p3/ct.nii"], "truth").alone == ("p3/ct.nii",)
+    assert pair_apart(["p1/1.png"], ["p1/1.png", "p3/1.png"], "truth").alone == ("p3/1.png",)
+    assert pair_apart(["x/1.png", "y/1.png"], ["1.png"], "truth").ambiguous == {"1.png": ("x/1.png", "y/1.png")}
+    assert pair_apart(["1.png", "1.jpg"], ["1.png"], "truth").ambiguous == {"1.png": ("1.jpg", "1.png")}
 
 
 words = st.sampled_from(

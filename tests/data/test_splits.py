@@ -18,14 +18,16 @@ def make_catalog(
     patients: list[str] | None = None,
     split: list[str] | None = None,
     contents: list[str] | None = None,
+    outlined: bool = False,
 ) -> Catalog:
-    """A catalog of nothing but its table: `targets` (N,) classes or (N, K) labels, NaN where unknown."""
+    """A catalog of nothing but its table: `targets` (N,) classes, (N, K) labels or outlines, NaN where unknown."""
     count = len(targets)
     columns = targets.reshape(count, -1)
     if targets.ndim == 1:
         spec = LabelSpec.of_classes([f"c{i}" for i in range(max(2, int(np.nanmax(targets, initial=0)) + 1))])
     else:
-        spec = LabelSpec.of_findings([f"f{i}" for i in range(columns.shape[1])])
+        several = LabelSpec.of_outlines if outlined else LabelSpec.of_findings
+        spec = several([f"f{i}" for i in range(columns.shape[1])])
     table = pd.DataFrame(
         {
             "patient": patients or [""] * count,
@@ -179,6 +181,47 @@ def test_labels_that_the_test_set_cannot_measure_are_named() -> None:
     targets[:4, 1] = 1
     _, warnings = study_splits(make_catalog(targets), seed=0)
     assert any("test set, fewer than 4 patients have or lack: f1" in w for w in warnings)
+
+
+@pytest.mark.parametrize(("people", "count"), [(2, 2), (3, 3), (40, 5), (HOLD_OUT_FROM - 1, 5), (HOLD_OUT_FROM, 1)])
+def test_classes_that_every_mask_has_are_split(people: int, count: int) -> None:
+    catalog = make_catalog(np.ones((people, 2)), outlined=True)
+    splits, _ = study_splits(catalog, seed=0)
+    assert len(splits) == count
+    for split in splits:
+        check_split(catalog, split)
+        assert len(split.test) and len(split.pool)
+    if count > 1:
+        tested = np.concatenate([split.test for split in splits])
+        np.testing.assert_array_equal(np.sort(tested), np.arange(people))
+
+
+def test_every_test_fold_has_something_to_measure() -> None:
+    targets = np.zeros((30, 2))
+    targets[:5, 0], targets[3, 1] = 1, 1
+    splits, warnings = study_splits(make_catalog(targets, outlined=True), seed=4)
+    assert len(splits) == 5 and all(targets[split.test].any() for split in splits)
+    assert warnings == ["In the smallest test fold, fewer than 4 patients have: f0 (1), f1 (0)."]
+
+
+def test_outlines_of_too_few_are_refused() -> None:
+    with pytest.raises(LabelError, match="no mask marks anything"):
+        study_splits(make_catalog(np.zeros((9, 2)), outlined=True), seed=0)
+    one = np.zeros((9, 2))
+    one[3, 1] = 1
+    with pytest.raises(LabelError, match=r"2 test sets need 2 patients with some class; there are 9 \(f0 0, f1 1\)"):
+        study_splits(make_catalog(one, outlined=True), seed=0)
+    with pytest.raises(LabelError, match="2 test sets need 2 patients with some class; there are 1"):
+        study_splits(make_catalog(np.ones((1, 1)), outlined=True), seed=0)
+    with pytest.raises(LabelError, match="no mask of the published test set marks anything"):
+        study_splits(make_catalog(one, None, ["test"] * 3 + ["train"] * 6, outlined=True), seed=0)
+
+
+def test_few_who_have_an_outlined_class_are_named_and_few_who_lack_it_are_not() -> None:
+    targets = np.ones((400, 2))
+    targets[4:, 1] = 0
+    _, warnings = study_splits(make_catalog(targets, outlined=True), seed=0)
+    assert warnings == ["In the test set, fewer than 4 patients have: f1 (1)."]
 
 
 @settings(max_examples=80, deadline=None)

@@ -191,10 +191,11 @@ def read_labels(scan: Scan, values: Sequence[float]) -> NDArray[np.uint8 | np.ui
 def _numbers(scan: Scan) -> NDArray[Any]:
     """(*S) one whole number per pixel."""
     pixels = scan.pixels
-    if len(pixels) == 3 and pixels.dtype == np.uint8 and not is_grey(pixels):
+    alike = _alike(pixels)
+    if len(pixels) == 3 and pixels.dtype == np.uint8 and not alike:
         red, green, blue = pixels.astype(np.uint32)
         return np.asarray(red << 16 | green << 8 | blue)
-    if not is_grey(pixels):
+    if not alike:
         what = f"a mask has one channel, or colours of 8 bits, not {len(pixels)} channels"
         raise DataError(what, where=scan.source, do="Write all classes into one channel, each as a value of its own")
     whole: NDArray[Any] = np.rint(pixels[0]).astype(np.int64) if pixels.dtype.kind == "f" else pixels[0]
@@ -204,6 +205,12 @@ def _numbers(scan: Scan) -> NDArray[Any]:
         what = "the mask holds negative values, which are no classes"
         raise DataError(what, where=scan.source, do=_WHOLE.capitalize())
     return whole
+
+
+def _alike(pixels: NDArray[Any]) -> bool:
+    """Whether all channels show the same; up to what JPEG leaves only where there is white, for channels that hold
+    one class each differ by 1."""
+    return bool((pixels == pixels[:1]).all()) or bool(pixels.max() >= _LIGHT and is_grey(pixels))
 
 
 def _parts(numbers: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -107,7 +107,7 @@ def _with_folder(catalog: Catalog, masks: Path, cache: Path | None, workers: int
     images["mask"] = objects(fitting.get(path) for path in images["path"])
     old = catalog.problems[~catalog.problems["path"].str.startswith(way)]
     several = sum(len(some) > 1 for some in pairing.masks.values())
-    more = [f"{several:,} images have several masks: the first that fits is used, by name."] if several else []
+    more = [f"Images with several masks: {several:,}. Of each the first that fits is used, by name."] if several else []
     known = catalog.patients_known or (len(images) > 0 and bool((images["patient"] != "").all()))
     laid = replace(
         catalog,
@@ -279,9 +279,7 @@ def _one_patient_each(catalog: Catalog) -> tuple[Catalog, list[str]]:
                 patients[row] = name
     if not count:
         return catalog, []
-    said = (
-        f"{count:,} scans share their mask with others, as channels of one examination do: they count as one patient."
-    )
+    said = f"{count:,} scans share masks, as channels of one examination do: those of one mask are one patient."
     return replace(catalog, table=catalog.table.assign(patient=objects(patients))), [said]
 
 
@@ -291,7 +289,7 @@ def _geometry(catalog: Catalog) -> tuple[list[Note], list[str]]:
     flat = [path for path, shape in zip(table["path"], table["shape"], strict=True) if len(shape) == 3 and 1 in shape]
     advice = "give the whole volume, or save it as an image"
     notes = [Note(path, "doubt", f"a volume of one slice: nothing can be learned across it; {advice}") for path in flat]
-    said = [f"{len(flat):,} labelled volumes have one slice only."] if flat else []
+    said = [f"Labelled volumes of one slice: {len(flat):,}."] if flat else []
     for axes in (2, 3):
         spaced = [(path, spacing) for path, spacing in zip(table["path"], table["spacing"], strict=True)
                   if spacing is not None and len(spacing) == axes]  # fmt: skip

@@ -28,6 +28,7 @@ class DataSettings(Section):
     patient: str | None = Field(None, description="column of the label file that names the patient")
     label: tuple[str, ...] = Field((), description="label column; several make a multi-label task")
     split: str | None = Field(None, description="column of the published split, where it is not called split")
+    masks: Path | None = Field(None, description="folder of masks to learn outlines from, where they are not beside")
     unlabelled: Path | None = Field(None, description="a further folder of scans, which are only ever pre-trained on")
     size: int | None = Field(
         None, ge=16, le=1024, description="side of a view in pixels; chosen from the data when absent"
@@ -68,6 +69,15 @@ class AdaptSettings(Section):
         None, ge=1, description="steps of every fine-tuning and of scratch at 1x; planned when absent"
     )
     batch_size: int = Field(32, ge=2)
+    crops: int | None = Field(None, ge=2, description="crops of a step that outlines are learnt from; by the memory")
+    decoder: Literal["kept", "fresh"] = Field(
+        "kept", description="whether outlines are learnt by the decoder of a method that trained one that fits"
+    )
+    supervise: int = Field(0, ge=0, description="coarser resolutions at which outlines are supervised too")
+    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that the next one covers, when outlining")
+    mirrored: bool = Field(
+        False, description="whether outlines are the mean over mirrored windows, 4 or 8 times slower"
+    )
     learning_rates: tuple[float, ...] = Field(
         (1e-3,), min_length=1, description="trials; more than one is chosen inside the budget"
     )
@@ -83,6 +93,11 @@ class AdaptSettings(Section):
 
 class StudySettings(Section):
     """Arms x budgets x seeds."""
+
+    task: Literal["auto", "classify", "segment"] = Field(
+        "auto", description="what is learnt; auto: outlines where masks are given, or lie beside scans without labels"
+    )
+    tolerance: float = Field(1.0, ge=0, description="mm (or pixels) that two readers may differ by, for surface Dice")
 
     budgets: tuple[Budget, ...] = Field((), description="labelled patients, or all; chosen from the labels when absent")
     seeds: int = Field(3, ge=1, description="adaptation seeds")

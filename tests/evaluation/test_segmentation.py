@@ -201,3 +201,19 @@ def test_a_test_set_is_scored_in_seconds() -> None:
     began = time.process_time()
     found: list[Scores] = [score_labels(predicted, truth, 4, (1, 1, 1)) for _ in range(4)]
     assert (time.process_time() - began) / len(found) < 0.5
+
+
+def test_scores_are_the_same_while_a_training_flushes_denormals() -> None:
+    """SciPy's search trees overrun the stack then: a crash, not an error."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((35, 50, 35), np.uint8)
+    truth[10:20, 10:30, 10:20] = 1
+    guess = (rng.random(truth.shape) < 0.5).astype(np.uint8)
+    expected = score_labels(guess, truth, 2, (1, 1, 1))
+    torch.set_flush_denormal(True)
+    try:
+        found = score_labels(guess, truth, 2, (1, 1, 1))
+        assert np.float64(np.nextafter(0.0, 1.0)) * np.float64(1.0) == 0  # as it was before
+    finally:
+        torch.set_flush_denormal(False)
+    assert (found.hd95, found.surface_dice) == (expected.hd95, expected.surface_dice)

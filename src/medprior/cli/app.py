@@ -31,7 +31,12 @@ app = typer.Typer(
 )
 Encoder = Annotated[Path, typer.Argument(help="Folder of a pre-training run, or a weights file.", show_default=False)]
 PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a finished run.", show_default=False)]
-PRIVATE_SETTINGS = {"pretrain.weights": "WEIGHTS", "data.unlabelled": "POOL", "data.salt": "SALT"}
+PRIVATE_SETTINGS = {
+    "pretrain.weights": "WEIGHTS",
+    "data.unlabelled": "POOL",
+    "data.masks": "MASKS",
+    "data.salt": "SALT",
+}
 """Settings whose values are paths, and the words that stand for them in a report."""
 
 
@@ -102,16 +107,18 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _recipe(scans: Path, labels: Path | None, unlabelled: Path | None, config: Path | None) -> Recipe:
+def _recipe(
+    scans: Path, labels: Path | None, masks: Path | None, unlabelled: Path | None, config: Path | None
+) -> Recipe:
     """What SCANS and the options beside it name: a folder, or a recipe whose paths the options go before."""
     from medprior.study.recipe import Recipe, is_recipe, read_recipe
 
     if not is_recipe(scans):
-        return Recipe(scans, labels, unlabelled, {})
+        return Recipe(scans, labels, masks, unlabelled, {})
     if config is not None:
         do = "Write the settings into the recipe, or give single ones with --set section.key=value"
         raise SettingsError("a recipe holds its settings itself", where="--config", do=do)
-    return read_recipe(scans, labels=labels, unlabelled=unlabelled)
+    return read_recipe(scans, labels=labels, masks=masks, unlabelled=unlabelled)
 
 
 def _study_command(everything: bool) -> Callable[..., None]:
@@ -120,8 +127,10 @@ def _study_command(everything: bool) -> Callable[..., None]:
     def command(
         scans: o.ScansOrRecipe,
         labels: o.Labels = None,
+        masks: o.Masks = None,
         unlabelled: o.Unlabelled = None,
         out: o.Out = Path("out"),
+        task: o.Task = None,
         methods: o.Methods = None,
         backbone: o.Backbone = None,
         size: o.Size = None,
@@ -136,13 +145,14 @@ def _study_command(everything: bool) -> Callable[..., None]:
         config: o.Config = None,
         set_: o.Set = None,
     ) -> None:
-        recipe = _recipe(scans, labels, unlabelled, config)
+        recipe = _recipe(scans, labels, masks, unlabelled, config)
         settings = o.study_settings(
             config, set_, everything=everything, base=recipe.settings, methods=methods, backbone=backbone, size=size,
             budgets=budgets, seeds=seeds, minutes=minutes, patient=patient, label=label, split=split,
-            unlabelled=recipe.unlabelled, free_validation=free_validation, dedupe=dedupe,
+            unlabelled=recipe.unlabelled, masks=recipe.masks, task=task, free_validation=free_validation, dedupe=dedupe,
         )  # fmt: skip
         private = {scans: "RECIPE.yaml", labels: "LABELS.csv", unlabelled: "POOL", config: "SETTINGS.yaml"}
+        private[masks] = "MASKS"
         _study(recipe.scans, recipe.labels, out, settings, private=private)
 
     return command

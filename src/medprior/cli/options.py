@@ -19,6 +19,10 @@ ScansOrRecipe = Annotated[
 Labels = Annotated[
     Path | None, typer.Option(help="CSV with a path column and one or more label columns.", show_default=False)
 ]
+Masks = Annotated[
+    Path | None, typer.Option(help="Folder of masks, named as their scans; not needed beside them.", show_default=False)
+]
+Task = Annotated[str | None, typer.Option(help="classify or segment (default: by what is given).", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Where everything is written.")]
 Methods = Annotated[str | None, typer.Option(help="Pre-training methods, e.g. simclr,mae.", show_default=False)]
 Backbone = Annotated[str | None, typer.Option(help="Encoder, e.g. resnet18 or vit_tiny.", show_default=False)]
@@ -75,6 +79,8 @@ def make_settings(
         "data.label": split_names(options.get("label")),
         "data.split": options.get("split"),
         "data.unlabelled": options.get("unlabelled"),
+        "data.masks": options.get("masks"),
+        "study.task": options.get("task"),
         "study.free_validation": options.get("free_validation") or None,
         "data.dedupe": options.get("dedupe") or None,
     }

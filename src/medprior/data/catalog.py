@@ -115,8 +115,7 @@ class Catalog:
         """
         if self.labels is None:
             raise LabelError("these scans have no labels", do="Give a table with --labels")
-        values = self.table[list(self.labels.columns)].to_numpy(np.float64)
-        return values if self.labels.kind == "multilabel" else values[:, 0]
+        return self.labels.targets(self.table)
 
     def patients(self) -> NDArray[np.str_]:
         """(N,) what images are grouped by: the patient, or "image:<row>" where the patient is unknown."""

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -109,11 +110,27 @@ def _surfaces(ours: Array, theirs: Array, spacing: tuple[float, ...], tolerance:
 
     pair = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (ours, theirs)]
     within = [tolerance * (1 + _ROUNDING)]
-    with warnings.catch_warnings():
+    with _denormals(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI's of its own code
         far = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
         near = compute_surface_dice(*pair, within, include_background=True, spacing=spacing, use_subvoxels=True)
     return float(far), float(near)
+
+
+@contextmanager
+def _denormals() -> Iterator[None]:
+    """Tiny numbers kept inside: SciPy's search trees step past zero by the smallest number there is, and where a
+    training has denormals flushed they never get past it and overrun the stack."""
+    import torch
+
+    flushed = bool(np.float64(np.nextafter(0.0, 1.0)) * np.float64(1.0) == 0)
+    if flushed:
+        torch.set_flush_denormal(False)
+    try:
+        yield
+    finally:
+        if flushed:
+            torch.set_flush_denormal(True)
 
 
 def _boxes(predicted: Array, truth: Array, classes: int) -> list[Box | None]:

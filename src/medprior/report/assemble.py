@@ -10,16 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
+from medprior.data.store.pixels import PixelStore
 from medprior.methods.method import Batch, Clock
 from medprior.report.content import Budget, ClassScore, DataSummary, Gallery, Problem, ReportContent, Rows
 from medprior.report.page import write_report
 from medprior.study.arms import BORROWED, Pretraining
 from medprior.study.classes import class_scores
-from medprior.study.ground import common_modality
+from medprior.study.ground import Ground, common_modality
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
+from medprior.training.diagnosis import plain
+from medprior.training.feed import gather
 from medprior.training.run import Curves, Run, environment
-from medprior.views.engine import render, render_one
+from medprior.views.engine import render
+from medprior.views.plan import ViewPlan, independent
+from medprior.views.view import View
 
 EXAMPLES, SHOWN_ROWS = 12, 6
 
@@ -88,7 +93,7 @@ def _summary(outcome: Outcome) -> DataSummary:
         labelled=int(catalog.table["labelled"].sum()),
         patients=ground.known_patients if catalog.patients_known else None,
         modality=common_modality(ground.catalog) or "",
-        sizes=sides[0] if len(sides) == 1 else f"{len(sides)} sizes, stored at {ground.store.size} px",
+        sizes=sides[0] if len(sides) == 1 else f"{len(sides)} sizes{_stored_said(ground)}",
         splits={name: len(rows) for name, rows in parts.items()},
         classes={
             name: {part: _count(ground.targets[rows], k) for part, rows in parts.items()}
@@ -98,12 +103,18 @@ def _summary(outcome: Outcome) -> DataSummary:
     )
 
 
+def _stored_said(ground: Ground) -> str:
+    return f", stored at {ground.store.size} px" if isinstance(ground.store, PixelStore) else ""
+
+
 def _count(targets: NDArray[np.float64], k: int) -> int:
     return int((targets == k).sum()) if targets.ndim == 1 else int((targets[:, k] == 1).sum())
 
 
 def _per_class(outcome: Outcome) -> list[ClassScore]:
     """AUROC of each class against the rest at the largest budget."""
+    if outcome.ground.crops:
+        return []
     budget = max(outcome.grid.budgets)
     return [
         {
@@ -120,9 +131,16 @@ def _per_class(outcome: Outcome) -> list[ClassScore]:
     ]
 
 
-def _stored(outcome: Outcome, rows: NDArray[np.int64]) -> Any:
+def _seen(outcome: Outcome, rows: NDArray[np.int64], plan: ViewPlan) -> list[View]:
+    """The views of some scans that a plan wants."""
     store = outcome.ground.store.resident(torch.device("cpu"))
-    return store.batch(torch.from_numpy(rows))
+    return render(gather(store, rows, plan, seed=0, step=0), plan, seed=0, step=0)
+
+
+def _whole(outcome: Outcome, rows: NDArray[np.int64]) -> torch.Tensor:
+    """(N, C, *S) some scans as they are; of those that crops are cut from, one crop in their middle pitch."""
+    (view,) = _seen(outcome, rows, independent(plain(outcome.ground.base), 1))
+    return view.pixels
 
 
 def _bytes(pixels: torch.Tensor) -> NDArray[np.uint8]:
@@ -147,8 +165,7 @@ def _some_rows(outcome: Outcome, count: int) -> NDArray[np.int64]:
 
 def _examples(outcome: Outcome) -> Gallery:
     rows = _some_rows(outcome, EXAMPLES)
-    pixels = render_one(_stored(outcome, rows), outcome.ground.base.plain()).pixels
-    return Gallery(_bytes(pixels), [f"row {row}: {_label(outcome, row)}" for row in rows])
+    return Gallery(_bytes(_whole(outcome, rows)), [f"row {row}: {_label(outcome, row)}" for row in rows])
 
 
 def _label(outcome: Outcome, row: int) -> str:
@@ -160,12 +177,11 @@ def _label(outcome: Outcome, row: int) -> str:
 
 def _views(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Rows]:
     rows = _some_rows(outcome, SHOWN_ROWS)
-    stored = _stored(outcome, rows)
-    original = render_one(stored, outcome.ground.base.plain()).pixels
+    original = _whole(outcome, rows)
     sheets = {}
     for which in runs:
         trainer = _trainer(outcome, which)
-        views = [view.pixels for view in render(stored, trainer.views, seed=0, step=0)]
+        views = [view.pixels for view in _seen(outcome, rows, trainer.views)]
         images = np.stack([_framed(_bytes(p), original.shape[-1]) for p in (original, *views)], axis=1)
         columns = ["original", *[f"view {i + 1}" for i in range(len(views))]]
         sheets[which.method] = Rows(columns, images, [f"row {row}" for row in rows])
@@ -180,10 +196,10 @@ def _reconstructions(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Row
         if not hasattr(trainer.method, "reconstruct"):
             continue
         _restore(trainer.method, outcome.out / which.folder, encoder_of(outcome.out / which.folder, trainer.store))
-        stored = _stored(outcome, rows)
-        views = render(stored, trainer.views, seed=0, step=0)
+        views = _seen(outcome, rows, trainer.views)
         with torch.no_grad():
-            parts = trainer.method.reconstruct(views, Batch(index=stored.index, seed=0, clock=Clock(0, 1, 0)))
+            batch = Batch(index=torch.from_numpy(rows), seed=0, clock=Clock(0, 1, 0))
+            parts = trainer.method.reconstruct(views, batch)
         images = np.stack([_bytes(part) for part in parts], axis=1)
         sheets[which.method] = Rows(["target", "masked", "reconstruction"], images, [f"row {row}" for row in rows])
     return sheets

@@ -52,7 +52,7 @@ def _pretrain_each(
     record.same_data(ground.catalog.fingerprint())
     store = ground.store.resident(device, settings.data.placement)
     progress.say(pixels_line(store))
-    pairs = chosen_methods(settings, ground.store.spatial_dims, device.type == "cuda")
+    pairs = chosen_methods(settings, ground.spatial_dims, device.type == "cuda")
     seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
     for method, backbone in pairs:
         which = Pretraining(method, backbone, fold=0, seed=0)

@@ -18,6 +18,7 @@ from medprior.study.arms import Cell, Grid
 from medprior.study.cells import Bench, hold_out, start_encoder
 from medprior.study.ground import common_modality
 from medprior.study.pretraining import seed_of
+from medprior.tasks.outliner import Outliner, is_outliner
 from medprior.tasks.predictor import Predictor, Preprocessing, learn_familiarity
 from medprior.training.adapt import Labelled, embed, fit, probabilities
 from medprior.training.interrupt import Stop, never
@@ -41,7 +42,7 @@ def take_home(
     of them a test patient of the first split); the temperature comes from the same fifth. The winner is refitted
     on all labels there are.
     """
-    ground = bench.ground
+    ground, task = bench.ground, bench.ground.classification
     candidates = [
         c
         for c in Grid(grid.methods, grid.adaptations, (max(grid.budgets),), 1, 1, 1).cells()
@@ -53,10 +54,10 @@ def take_home(
     with progress.task("Choosing the model to take home", len(candidates) + 1) as bar:
         for cell in candidates:
             model = _train(bench, cell, train, stop)
-            features = embed(model.encoder, bench.store, held.rows, ground.base)
+            features = embed(model.encoder, bench.pixels, held.rows, ground.base)
             logits = features @ model.weight.T + model.bias
-            value = score("auroc", probabilities(ground.task, logits), held.targets, ground.task.kind)
-            judged.append((value, fit_temperature(logits, held.targets, ground.task.kind), cell))
+            value = score("auroc", probabilities(task, logits), held.targets, task.kind)
+            judged.append((value, fit_temperature(logits, held.targets, task.kind), cell))
             bar.advance()
         value, temperature, cell = max(judged, key=lambda item: item[0])
         everything = ground.usable(np.flatnonzero(ground.catalog.table["labelled"].to_numpy()))
@@ -75,27 +76,28 @@ def take_home(
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a predictor and its encoder can be read from `folder`."""
+    """Whether a predictor, or an outliner, can be read from `folder`."""
     try:
-        Predictor.load(folder)
-        load_encoder(folder)
+        if is_outliner(folder):
+            Outliner.load(folder)
+        else:
+            Predictor.load(folder)
+            load_encoder(folder)
     except MedpriorError:
         return False
     return True
 
 
 def _train(bench: Bench, cell: Cell, train: Labelled, stop: Stop) -> Model:
-    ground = bench.ground
+    ground, task = bench.ground, bench.ground.classification
     seed = seed_of(ground.seed, "best", cell.key)
     encoder = start_encoder(bench, cell, seed)
     if cell.adaptation == "probe":
-        features = embed(encoder, bench.store, train.rows, ground.base)
+        features = embed(encoder, bench.pixels, train.rows, ground.base)
         groups = ground.patients[train.rows]
-        probe = linear_probe(features, train.targets, groups, ground.task.kind, ground.task.outputs, seed=seed)
+        probe = linear_probe(features, train.targets, groups, task.kind, task.outputs, seed=seed)
         return Model(encoder, probe.weight, probe.bias)
-    recipe = bench.recipe(cell.budget)
-    recipe = recipe if cell.pretraining else recipe.scratch()
-    fitted = fit(encoder, ground.task, bench.store, train, recipe, ground.base, seed=seed, stop=stop)
+    fitted = fit(encoder, task, bench.pixels, train, bench.recipe_of(cell), ground.base, seed=seed, stop=stop)
     head = fitted.head
     return Model(fitted.encoder, head.weight.detach().double().cpu().numpy(), head.bias.detach().double().cpu().numpy())
 
@@ -104,12 +106,12 @@ def _predictor(bench: Bench, model: Model, temperature: float, origin: dict[str,
     ground = bench.ground
     rows = ground.usable(np.setdiff1d(np.arange(len(ground.catalog)), ground.pool))
     some = np.random.default_rng(0).permutation(rows)[:2000]
-    features = embed(model.encoder, bench.store, np.sort(some), ground.base)
+    features = embed(model.encoder, bench.pixels, np.sort(some), ground.base)
     pre = Preprocessing(
         ground.base.size,
-        ground.store.size,
-        ground.store.channels,
-        ground.store.spatial_dims,
+        bench.pixels.store.size,
+        ground.channels,
+        ground.spatial_dims,
         common_modality(ground.catalog),
         bench.settings.data.ct_window,
     )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from medprior.data.store.pixels import ResidentStore
 from medprior.evaluation.metrics import score
 from medprior.evaluation.probes import linear_probe
 from medprior.study.arms import Cell
-from medprior.study.ground import Ground
+from medprior.study.ground import Ground, Resident
+from medprior.study.outlining import annotated, score_outlines, train_segmenter
 from medprior.study.pretraining import encoder_of, features_of, make_encoder, seed_of
 from medprior.study.results import CellResult
+from medprior.tasks.segmentation import Segmentation
 from medprior.training.adapt import Classifier, Labelled, fit, predict, probabilities
 from medprior.training.descent import Recipe
 from medprior.training.interrupt import Stop, never
@@ -32,25 +35,34 @@ class Bench:
     """Where cells are worked on: the ground, its pixels on a device, the settings and the steps of each budget."""
 
     ground: Ground
-    store: ResidentStore
+    store: Resident
     settings: Settings
     steps: dict[int, int]
     out: Path
 
+    @property
+    def pixels(self) -> ResidentStore:
+        """The whole scans of cells that classify."""
+        return cast(ResidentStore, self.store)
+
     def cell_path(self, cell: Cell) -> Path:
         """Where a cell's result lies, without suffix."""
         return self.out / "cells" / cell.key
+
+    def maps_path(self, cell: Cell) -> Path:
+        """Where some label maps of a cell lie, for the report."""
+        return self.out / "cells" / f"{cell.key}.maps.npz"
 
     def cost(self, cell: Cell) -> int:
         """Training steps of a cell."""
         return {"scratch": 1, "scratch-2x": 2, "fine-tune": 1, "probe": 0}[cell.adaptation] * self.steps[cell.budget]
 
     def recipe(self, budget: int) -> Recipe:
-        """How a classifier is fine-tuned at `budget`."""
+        """How a model is fine-tuned at `budget`."""
         adapt = self.settings.adapt
         return Recipe(
             steps=self.steps[budget],
-            batch_size=adapt.batch_size,
+            batch_size=self.ground.crops or adapt.batch_size,
             lr=adapt.learning_rates[0],
             weight_decay=adapt.weight_decay,
             layer_decay=adapt.layer_decay,
@@ -58,6 +70,13 @@ class Bench:
             average=adapt.average,
             class_balanced=adapt.class_balanced,
         )
+
+    def recipe_of(self, cell: Cell) -> Recipe:
+        """The same for a cell; from random weights every layer learns at the full rate, and maybe twice as long."""
+        recipe = self.recipe(cell.budget)
+        if cell.pretraining is not None:
+            return recipe
+        return recipe.scratch(times=2 if cell.adaptation == "scratch-2x" else 1)
 
 
 def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[], None] = lambda: None) -> CellResult:
@@ -68,45 +87,73 @@ def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[],
     """
     began = time.perf_counter()
     ground = bench.ground
-    rows = ground.usable(ground.budget(cell.budget, cell.seed, cell.fold))
-    test = ground.usable(ground.splits[cell.fold].test)
-    test = test[_known(ground.targets[test])]
     seed = seed_of(ground.seed, "adapt", cell.backbone, cell.budget, cell.seed, cell.fold)
-    if cell.adaptation == "probe":
-        chances, steps = _probe(bench, cell, rows, test, seed), 0
-    else:
-        model, steps = _tuned(bench, cell, rows, seed, stop, tick)
-        logits = predict(model, ground.task, bench.store, test, ground.base)
-        chances = probabilities(ground.task, logits)
+    work = _outlined if isinstance(ground.task, Segmentation) else _classified
+    made = work(bench, cell, seed, stop, tick)
     return CellResult(
         arm=cell.arm,
         encoder=cell.backbone,
         method=cell.pretraining.method if cell.pretraining else None,
         adaptation=cell.adaptation,
         budget=cell.budget,
-        budget_images=len(rows),
+        budget_images=len(made.rows),
         seed=cell.seed,
         pretrain_seed=cell.pretraining.seed if cell.pretraining else None,
         fold=cell.fold,
-        rows=test,
-        scores=chances,
-        targets=ground.targets[test],
-        patients=ground.persons[test],
-        n_train=len(rows),
-        n_test=len(test),
+        rows=made.test,
+        scores=made.scores,
+        targets=made.targets,
+        patients=ground.persons[made.test],
+        n_train=len(made.rows),
+        n_test=len(made.test),
         seconds=time.perf_counter() - began,
-        steps=steps,
+        steps=made.steps,
     )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Rows that were learnt from and tested, what came of the tested ones, and training steps."""
+
+    rows: NDArray[np.int64]
+    test: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    steps: int
+
+
+def _classified(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
+    ground = bench.ground
+    rows = ground.usable(ground.budget(cell.budget, cell.seed, cell.fold))
+    test = ground.usable(ground.splits[cell.fold].test)
+    test = test[_known(ground.targets[test])]
+    if cell.adaptation == "probe":
+        return _Made(rows, test, _probe(bench, cell, rows, test, seed), ground.targets[test], 0)
+    model, steps = _tuned(bench, cell, rows, seed, stop, tick)
+    logits = predict(model, bench.ground.classification, bench.pixels, test, ground.base)
+    return _Made(rows, test, probabilities(bench.ground.classification, logits), ground.targets[test], steps)
+
+
+def _outlined(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
+    """Of the first seed and fold the report shows some outlines."""
+    ground = bench.ground
+    rows = annotated(ground, ground.budget(cell.budget, cell.seed, cell.fold))
+    test = annotated(ground, ground.splits[cell.fold].test)
+    recipe = bench.recipe_of(cell)
+    model = train_segmenter(bench, cell, start_encoder(bench, cell, seed), rows, recipe, seed, stop, tick)
+    keep = bench.maps_path(cell) if (cell.seed, cell.fold) == (0, 0) else None
+    found = score_outlines(bench, model, test, stop, keep)
+    return _Made(rows, test, found.scores, found.targets, recipe.steps)
 
 
 def _probe(
     bench: Bench, cell: Cell, rows: NDArray[np.int64], test: NDArray[np.int64], seed: int
 ) -> NDArray[np.float64]:
     assert cell.pretraining is not None
-    ground = bench.ground
+    ground, task = bench.ground, bench.ground.classification
     features = features_of(bench.out / cell.pretraining.folder)
     probe = linear_probe(
-        features[rows], ground.targets[rows], ground.patients[rows], ground.task.kind, ground.task.outputs, seed=seed
+        features[rows], ground.targets[rows], ground.patients[rows], task.kind, task.outputs, seed=seed
     )
     chances: NDArray[np.float64] = probe.predict_proba(features[test])
     return chances
@@ -116,16 +163,13 @@ def _tuned(
     bench: Bench, cell: Cell, rows: NDArray[np.int64], seed: int, stop: Stop, tick: Callable[[], None]
 ) -> tuple[Classifier, int]:
     encoder = start_encoder(bench, cell, seed)
-    recipe = bench.recipe(cell.budget)
-    if cell.pretraining is None:
-        recipe = recipe.scratch(times=2 if cell.adaptation == "scratch-2x" else 1)
-    recipe = choose_rate(bench, encoder, rows, recipe, seed, stop)
+    recipe = choose_rate(bench, encoder, rows, bench.recipe_of(cell), seed, stop)
     train, validation = inner_split(bench, cell, rows, seed)
     ground = bench.ground
     model = fit(
         encoder,
-        ground.task,
-        bench.store,
+        bench.ground.classification,
+        bench.pixels,
         train,
         recipe,
         ground.base,
@@ -151,14 +195,14 @@ def choose_rate(
     rates = bench.settings.adapt.learning_rates
     if len(rates) == 1:
         return recipe
-    ground = bench.ground
+    ground, task = bench.ground, bench.ground.classification
     train, held = hold_out(ground, rows, seed)
 
     def value(rate: float) -> float:
         trial = replace(recipe, lr=rate)
-        model = fit(encoder, ground.task, bench.store, train, trial, ground.base, seed=seed, stop=stop)
-        chances = probabilities(ground.task, predict(model, ground.task, bench.store, held.rows, ground.base))
-        return score("auroc", chances, held.targets, ground.task.kind)
+        model = fit(encoder, task, bench.pixels, train, trial, ground.base, seed=seed, stop=stop)
+        chances = probabilities(task, predict(model, task, bench.pixels, held.rows, ground.base))
+        return score("auroc", chances, held.targets, task.kind)
 
     return replace(recipe, lr=max(rates, key=value))
 

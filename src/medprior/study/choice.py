@@ -119,10 +119,9 @@ def _had(grid: Grid, backbone: str, out: Path) -> bool:
 
 def _why_missing(ground: Ground, backbone: str) -> str:
     """Why the published weights of an encoder cannot be had; "" when they can."""
-    store = ground.store
     try:
         with _quietly():
-            create_encoder(backbone, store.channels, store.spatial_dims, ground.base.size, weights=IMAGENET)
+            create_encoder(backbone, ground.channels, ground.spatial_dims, ground.base.size, weights=IMAGENET)
     except SettingsError as error:
         if error.where != "pretrain.weights":
             raise

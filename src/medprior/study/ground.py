@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,21 @@ from medprior.data.catalog import Catalog
 from medprior.data.duplicates.copies import copies_said, without_copies
 from medprior.data.pool import in_pool
 from medprior.data.splits import Split, budget_rows, measurable_labels, study_splits
-from medprior.data.store.pixels import PixelStore
+from medprior.data.store.pixels import PixelStore, ResidentStore
+from medprior.data.volumestore.foreground import Foreground, find_foreground
+from medprior.data.volumestore.resident import ResidentVolumes
+from medprior.data.volumestore.volumes import VolumeStore
 from medprior.errors import LabelError
 from medprior.progress import Progress, silent
+from medprior.study.crops import plan_crops
 from medprior.study.plan import default_budgets
-from medprior.tasks.classification import Classification
+from medprior.tasks.classification import Classification, Kind
+from medprior.tasks.segmentation import Segmentation
 from medprior.views.recipe import ViewRecipe, base_recipe
 
 LEAST_POSITIVE = 4
+Resident = ResidentStore | ResidentVolumes
+"""A store bound to a device: of whole scans, or of those that crops are cut from."""
 CPU_SIZE, GPU_SIZE = 64, 224
 
 
@@ -31,19 +39,22 @@ class Ground:
     """Everything a cell needs that does not depend on the cell.
 
     Attributes:
+        store: whole scans to be classified, or volumes and images to cut crops from that are outlined.
         labels: positions of the measured labels among the catalog's (multi-label), or None for all.
         warnings: sentences that the verdict must carry.
+        crops: of a step that outlines are learnt from.
     """
 
     catalog: Catalog
-    task: Classification
+    task: Classification | Segmentation
     splits: tuple[Split, ...]
-    store: PixelStore
+    store: PixelStore | VolumeStore
     base: ViewRecipe
     budgets: tuple[int, ...]
     seed: int
     labels: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
+    crops: int = 0
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -67,13 +78,52 @@ class Ground:
         return np.flatnonzero(in_pool(self.catalog.table))
 
     @property
+    def classification(self) -> Classification:
+        """The task of a study that classifies."""
+        assert isinstance(self.task, Classification)
+        return self.task
+
+    @property
+    def outlines(self) -> Segmentation:
+        """The task of a study that learns outlines."""
+        assert isinstance(self.task, Segmentation)
+        return self.task
+
+    @property
+    def volumes(self) -> VolumeStore:
+        """The scans that crops are cut from."""
+        assert isinstance(self.store, VolumeStore)
+        return self.store
+
+    @cached_property
+    def foreground(self) -> Foreground:
+        """Where labelled voxels lie in the scans that may be learnt from."""
+        rows = np.unique(np.concatenate([split.pool for split in self.splits]))
+        return find_foreground(self.volumes, self.usable(rows).tolist())
+
+    @property
     def known_patients(self) -> int:
         """Patients whom files or labels name."""
         return len(set(self.catalog.table["patient"]) - {""})
 
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return self.base.spatial_dims
+
+    @property
+    def channels(self) -> int:
+        """Of every scan."""
+        if isinstance(self.store, PixelStore):
+            return self.store.channels
+        return self.store.channels(int(self.store.stored[0]))
+
     def moments(self, fold: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel over the scans an encoder of `fold` may see."""
-        return self.store.moments(self.usable(self.splits[fold].pretrain))
+        rows = self.usable(self.splits[fold].pretrain)
+        if isinstance(self.store, PixelStore):
+            return self.store.moments(rows)
+        return self.store.resident("cpu", "disk").moments(rows)
 
     def budget(self, size: int, seed: int, fold: int) -> NDArray[np.int64]:
         """Catalog rows of a budget of `size` patients."""
@@ -108,23 +158,42 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         LabelError: no labels, or too few of them for any study.
     """
     if catalog.labels is None:
-        raise LabelError("no labels were given", do="Add --labels FILE.csv with a column path and a column label")
+        do = "Add --labels FILE.csv with a column path and a column label, or --masks FOLDER"
+        raise LabelError("no labels were given", do=do)
+    splits, warnings = _splits(catalog, settings)
+    whole = catalog.labels.kind == "segmentation"
+    build = _to_outline if whole else _to_classify
+    return build(catalog, splits, warnings, settings, out, on_gpu, progress)
+
+
+def _splits(catalog: Catalog, settings: Settings) -> tuple[tuple[Split, ...], list[str]]:
     study = settings.study
-    splits, warnings = study_splits(
+    whole, warnings = study_splits(
         catalog, folds=study.folds, repeats=study.repeats, seed=study.seed, test_fraction=study.test_fraction
     )
-    whole = splits
-    if settings.data.dedupe:
-        splits = [without_copies(split, catalog.duplicates) for split in splits]
-    warnings = [*warnings, *_tested_said(catalog, whole), *copies_said(whole, splits, catalog.duplicates.cluster)]
-    task = Classification(catalog.labels.kind, tuple(catalog.labels.names))
+    splits = [without_copies(split, catalog.duplicates) for split in whole] if settings.data.dedupe else whole
+    said = [*_tested_said(catalog, whole), *copies_said(whole, splits, catalog.duplicates.cluster)]
+    return tuple(splits), [*warnings, *said]
+
+
+def _to_classify(
+    catalog: Catalog,
+    splits: tuple[Split, ...],
+    warnings: list[str],
+    settings: Settings,
+    out: Path,
+    on_gpu: bool,
+    progress: Progress,
+) -> Ground:
+    """Whole scans, each at the size of a view or twice that."""
+    assert catalog.labels is not None
+    task = Classification(cast(Kind, catalog.labels.kind), tuple(catalog.labels.names))
     labels, left_out = _measured(catalog, splits, task)
     if labels is not None:
         task = replace(task, names=tuple(task.names[i] for i in labels))
         warnings = [*warnings, *left_out]
     budgets, more = _budgets(catalog, splits, settings, task)
     size, stored, _ = view_size(catalog, settings, on_gpu)
-    modality, (low, high) = common_modality(catalog), settings.data.ct_window
     dims = len(catalog.table["shape"].iloc[0])
     store = PixelStore.build(
         catalog,
@@ -135,19 +204,46 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
         workers=settings.data.workers,
         progress=progress,
     )
-    if store.failed.any():
-        warnings = [*warnings, f"{int(store.failed.sum())} images could not be read and are left out."]
-    return Ground(
-        catalog=catalog,
-        task=task,
-        splits=tuple(splits),
-        store=store,
-        base=base_recipe(modality, size, dims, units=high - low),
-        budgets=budgets,
-        seed=study.seed,
-        labels=labels,
-        warnings=(*catalog.warnings, *warnings, *more),
+    base = _base(catalog, settings, size, dims)
+    said = (*catalog.warnings, *warnings, *more, *_unread(int(store.failed.sum())))
+    return Ground(catalog, task, splits, store, base, budgets, settings.study.seed, labels, said)
+
+
+def _to_outline(
+    catalog: Catalog,
+    splits: tuple[Split, ...],
+    warnings: list[str],
+    settings: Settings,
+    out: Path,
+    on_gpu: bool,
+    progress: Progress,
+) -> Ground:
+    """Scans as they are, or at one spacing, to cut crops from."""
+    assert catalog.labels is not None
+    task = Segmentation(tuple(catalog.labels.names))
+    budgets, more = _budgets(catalog, splits, settings, task)
+    plan = plan_crops(catalog, settings, on_gpu)
+    store = VolumeStore.build(
+        catalog,
+        out / "volumes",
+        spacing=plan.spacing,
+        masks=True,
+        ct_window=settings.data.ct_window,
+        workers=settings.data.workers,
+        progress=progress,
     )
+    base = replace(_base(catalog, settings, plan.size, store.spatial_dims), pitch=(1.0, 1.0))
+    said = (*catalog.warnings, *warnings, *more, *_unread(len(store.failures)))
+    return Ground(catalog, task, splits, store, base, budgets, settings.study.seed, None, said, plan.count)
+
+
+def _base(catalog: Catalog, settings: Settings, size: int, dims: int) -> ViewRecipe:
+    low, high = settings.data.ct_window
+    return base_recipe(common_modality(catalog), size, dims, units=high - low)
+
+
+def _unread(count: int) -> list[str]:
+    return [f"{count} images could not be read and are left out."] if count else []
 
 
 def _tested_said(catalog: Catalog, splits: Sequence[Split]) -> list[str]:
@@ -186,11 +282,11 @@ def _measured(
 
 
 def _budgets(
-    catalog: Catalog, splits: Sequence[Split], settings: Settings, task: Classification
+    catalog: Catalog, splits: Sequence[Split], settings: Settings, task: Classification | Segmentation
 ) -> tuple[tuple[int, ...], list[str]]:
     patients = catalog.patients()
     most = min(len(np.unique(patients[split.pool])) for split in splits)
-    asked = settings.study.budgets or default_budgets(most, task.outputs, task.kind == "multilabel")
+    asked = settings.study.budgets or default_budgets(most, task.outputs, task.kind)
     capped = [most if b == "all" or b > most else b for b in asked]
     warnings = [f"A budget of {b} patients was asked for; {most} are there." for b in asked if b != "all" and b > most]
     sizes = tuple(sorted(set(capped)))

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from medprior.config import Settings
 from medprior.data.store.pixels import ResidentStore
+from medprior.data.volumestore.resident import ResidentVolumes
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Grid
-from medprior.study.ground import Ground
+from medprior.study.cells import Bench
+from medprior.study.ground import Ground, Resident
+from medprior.study.outlining import annotated, score_outlines
 from medprior.study.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.study.workers import cell_threads
 from medprior.training.adapt import Labelled, embed, fit
 from medprior.training.descent import Recipe
 from medprior.training.device import threads
+from medprior.training.segment import fit_segmenter
 
 WARM, TIMED = 2, 5
 
 
 def measure_rates(
-    ground: Ground, store: ResidentStore, grid: Grid, settings: Settings, progress: Progress = silent
+    ground: Ground, store: Resident, grid: Grid, settings: Settings, progress: Progress = silent
 ) -> Rates:
     """Time a few real steps of every training the study will run; nothing learnt here is kept."""
-    pretrain, adapt, embedded = {}, {}, {}
+    pretrain, adapt, embedded, tested = {}, {}, {}, {}
     rows = ground.usable(ground.splits[0].pool)
     with progress.task("Measuring this machine", len(grid.methods) + len(grid.backbones)) as bar:
         for method, backbone in grid.methods:
@@ -40,29 +45,62 @@ def measure_rates(
             bar.advance()
         for backbone in grid.backbones:
             with threads(cell_threads(settings)):
-                adapt[backbone], embedded[backbone] = _adaptation(ground, store, backbone, rows, settings)
+                if isinstance(store, ResidentVolumes):
+                    adapt[backbone], tested[backbone] = _outlining(ground, store, backbone, rows, settings)
+                    embedded[backbone] = 0.0
+                else:
+                    adapt[backbone], embedded[backbone] = _adaptation(ground, store, backbone, rows, settings)
             bar.advance()
-    return Rates(pretrain, adapt, embedded)
+    return Rates(pretrain, adapt, embedded, tested)
 
 
 def _adaptation(
     ground: Ground, store: ResidentStore, backbone: str, rows: np.ndarray, settings: Settings
 ) -> tuple[float, float]:
+    """Seconds of a step, and of one embedded image."""
     encoder = make_encoder(ground, store, backbone, fold=0, seed=0)
     labelled = Labelled(rows, ground.targets[rows])
-    marks: list[float] = []
-
-    def tick() -> None:
-        _wait(store.device)
-        marks.append(time.perf_counter())
-
+    marks = _Marks(store.device)
     recipe = Recipe(steps=WARM + TIMED + 1, batch_size=settings.adapt.batch_size, average=1e-6)
-    fit(encoder, ground.task, store, labelled, recipe, ground.base, seed=0, tick=tick)
-    step = float(np.median(np.diff(marks)[WARM:]))
+    fit(encoder, ground.classification, store, labelled, recipe, ground.base, seed=0, tick=marks.set)
     some = rows[:256]
     began = time.perf_counter()
     embed(encoder, store, some, ground.base)
-    return step, (time.perf_counter() - began) / len(some)
+    return marks.step(), (time.perf_counter() - began) / len(some)
+
+
+def _outlining(
+    ground: Ground, store: ResidentVolumes, backbone: str, rows: np.ndarray, settings: Settings
+) -> tuple[float, float]:
+    """Seconds of a step, and of one scan that is outlined and scored."""
+    encoder = make_encoder(ground, store, backbone, fold=0, seed=0)
+    marks, learnt = _Marks(store.device), annotated(ground, rows)
+    recipe = Recipe(steps=WARM + TIMED + 1, batch_size=ground.crops, average=1e-6)
+    task, foreground = ground.outlines, ground.foreground
+    model = fit_segmenter(
+        encoder, task, store, learnt, recipe, ground.base, foreground=foreground, seed=0, tick=marks.set
+    )
+    bench = Bench(ground, store, settings, {}, Path())
+    some = annotated(ground, ground.splits[0].test)[: WARM + 1]
+    score_outlines(bench, model, some[:1])  # imports what measures surfaces
+    began = time.perf_counter()
+    score_outlines(bench, model, some)
+    return marks.step(), (time.perf_counter() - began) / max(1, len(some))
+
+
+class _Marks:
+    """When each step of a training ended."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.times = device, list[float]()
+
+    def set(self) -> None:
+        _wait(self.device)
+        self.times.append(time.perf_counter())
+
+    def step(self) -> float:
+        """Median seconds of a step, the first ones left out."""
+        return float(np.median(np.diff(self.times)[WARM:]))
 
 
 def _median_seconds(action: Callable[[], object], device: torch.device) -> float:

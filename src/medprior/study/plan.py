@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medprior.study.arms import Grid
 
@@ -20,12 +20,13 @@ DEFAULT_MINUTES = 30.0
 
 @dataclass(frozen=True)
 class Rates:
-    """What this machine does, measured: seconds per pre-training step by (method, backbone), and per
-    fine-tuning step and per embedded image by backbone."""
+    """What this machine does, measured: seconds per pre-training step by (method, backbone), and by backbone per
+    fine-tuning step, per embedded image, and per test scan where outlining and scoring it counts."""
 
     pretrain_step: Mapping[tuple[str, str], float]
     adapt_step: Mapping[str, float]
     embed_image: Mapping[str, float]
+    test_scan: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def make_schedule(
     seconds: float,
     batch_size: int,
     embedded: int,
+    tested: int = 0,
     pretrain_steps: int | None = None,
     adapt_steps: int | None = None,
     most_pretrain_steps: Mapping[tuple[str, str], int] | None = None,
@@ -59,13 +61,15 @@ def make_schedule(
     Args:
         images: budget -> images it holds.
         embedded: images each pre-trained encoder has to embed for its probes.
+        tested: test scans of all folds.
         pretrain_steps, adapt_steps: given by the user; then nothing is chosen.
         most_pretrain_steps: no more than the method's own preset asks for.
         workers: processes that train cells side by side.
     """
     runs = dict.fromkeys(grid.methods, grid.pretrain_seeds * grid.folds)
     embedding = sum(rates.embed_image[backbone] * embedded * runs[(m, backbone)] for m, backbone in grid.methods)
-    left = max(0.0, seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - embedding)
+    testing = _testing(grid, rates, tested, workers)
+    left = max(0.0, seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - embedding - testing)
     share = left * PRETRAIN_SHARE / max(1, len(grid.methods))
     chosen = {}
     for pair in grid.methods:
@@ -76,7 +80,7 @@ def make_schedule(
     costs = {b: _unit_cost(grid, rates, b, images, batch_size, workers) for b in grid.budgets}
     adapt = _adapt_steps(costs, images, max(0.0, left - spent), batch_size, adapt_steps)
     adapting = sum(costs[b] * steps for b, steps in adapt.items())
-    total = spent + adapting + embedding + RESERVE_SECONDS + 0.04 * (spent + adapting)
+    total = spent + adapting + embedding + testing + RESERVE_SECONDS + 0.04 * (spent + adapting)
     return Schedule(chosen, adapt, total)
 
 
@@ -112,6 +116,14 @@ def _unit_cost(
     return total * min(1.0, images[budget] / batch_size)
 
 
+def _testing(grid: Grid, rates: Rates, scans: int, workers: int) -> float:
+    """Seconds that all cells take for their test scans."""
+    each = SIDE_BY_SIDE / workers if workers > 1 else 1.0
+    arms = {b: 2 + len(grid.adaptations) * sum(1 for _, other in grid.methods if other == b) for b in grid.backbones}
+    cells = {b: arms[b] * len(grid.budgets) * grid.seeds for b in grid.backbones}
+    return sum(rates.test_scan.get(b, 0.0) * scans * cells[b] * each for b in grid.backbones)
+
+
 def _largest(fits: Callable[[float], bool], most: float = 1e4) -> float:
     low, high = 0.0, most
     for _ in range(40):
@@ -120,9 +132,12 @@ def _largest(fits: Callable[[float], bool], most: float = 1e4) -> float:
     return low
 
 
-def default_budgets(patients: int, classes: int, multilabel: bool) -> tuple[int, ...]:
-    """Three budgets, evenly spaced in ratio: about 20 patients (four a class at least), the middle, and all."""
-    least = max(20, 0 if multilabel else 6 * classes)
+def default_budgets(patients: int, classes: int, kind: str) -> tuple[int, ...]:
+    """Three budgets, evenly spaced in ratio: about 20 patients (four a class at least), the middle, and all.
+
+    Of outlines, which cost much more than a label and teach much more, 4 patients are the fewest.
+    """
+    least = {"multilabel": 20, "segmentation": 4}.get(kind, max(20, 6 * classes))
     if patients <= 2 * least:
         return (patients,)
     middle = round(math.sqrt(least * patients))

@@ -13,7 +13,7 @@ from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder
 from medprior.backbones.weights import load_encoder, save_encoder
 from medprior.config import Settings
-from medprior.data.store.pixels import ResidentStore
+from medprior.data.volumestore.resident import ResidentVolumes
 from medprior.errors import MedpriorError, unknown
 from medprior.files import make_folder, replace_file
 from medprior.methods import METHODS
@@ -21,7 +21,8 @@ from medprior.methods.factory import create_method, presets
 from medprior.methods.method import DataFacts, Method, TrainingPreset
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, IMAGENET, Pretraining
-from medprior.study.ground import Ground
+from medprior.study.ground import Ground, Resident
+from medprior.tasks.segmentation import Segmentation
 from medprior.training.adapt import embed
 from medprior.training.diagnosis import Diagnosis, Labels
 from medprior.training.interrupt import Stop, never
@@ -54,13 +55,13 @@ def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu:
     return "resnet50" if on_gpu else "resnet18"
 
 
-def make_encoder(ground: Ground, store: ResidentStore, backbone: str, *, fold: int, seed: int) -> Encoder:
+def make_encoder(ground: Ground, store: Resident, backbone: str, *, fold: int, seed: int) -> Encoder:
     """A fresh encoder on the store's device, standardised by the scans it may see."""
     mean, std = ground.moments(fold)
     encoder = create_encoder(
         backbone,
-        in_channels=ground.store.channels,
-        spatial_dims=ground.store.spatial_dims,
+        in_channels=ground.channels,
+        spatial_dims=ground.spatial_dims,
         size=ground.base.size,
         mean=mean,
         std=std,
@@ -82,7 +83,7 @@ def training_preset(settings: Settings, method: str) -> TrainingPreset:
 
 def make_trainer(
     ground: Ground,
-    store: ResidentStore,
+    store: Resident,
     settings: Settings,
     method: str,
     backbone: str,
@@ -103,8 +104,8 @@ def make_trainer(
     mean, std = ground.moments(fold)
     facts = DataFacts(
         count=len(rows),
-        channels=ground.store.channels,
-        spatial_dims=ground.store.spatial_dims,
+        channels=ground.channels,
+        spatial_dims=ground.spatial_dims,
         size=ground.base.size,
         mean=mean,
         std=std,
@@ -137,7 +138,7 @@ def optimizer_plan(preset: TrainingPreset, batch: int) -> OptimizerPlan:
 
 def run_pretraining(
     ground: Ground,
-    store: ResidentStore,
+    store: Resident,
     settings: Settings,
     which: Pretraining,
     steps: int,
@@ -162,7 +163,7 @@ def run_pretraining(
             "settings": settings.model_dump(mode="json", include={"pretrain": True, "method": True}, exclude=UNTOLD),
         },
     )
-    if run.finished and _is_whole(folder):
+    if run.finished and _is_whole(folder, embedded=not isinstance(store, ResidentVolumes)):
         return folder
     if which.method in BORROWED:
         weights = IMAGENET if which.method == IMAGENET else settings.pretrain.weights or ""
@@ -186,24 +187,28 @@ def run_pretraining(
 
 def known_labels(ground: Ground, fold: int) -> Labels | None:
     """What is known of the scans an encoder of `fold` may see; None without any label."""
+    if isinstance(ground.task, Segmentation):
+        return None
     split = ground.splits[fold]
     rows = ground.usable(np.sort(np.concatenate([split.val, split.pool])))
     if not len(rows):
         return None
-    return Labels(rows, ground.targets[rows], ground.persons[rows], ground.task.kind, ground.task.outputs)
+    task = ground.classification
+    return Labels(rows, ground.targets[rows], ground.persons[rows], task.kind, task.outputs)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether encoder and features can be read; a damaged run is done again."""
+def _is_whole(folder: Path, embedded: bool) -> bool:
+    """Whether the encoder, and features where there are any, can be read; a damaged run is done again."""
     try:
         load_encoder(folder)
-        features_of(folder)
+        if embedded:
+            features_of(folder)
     except (MedpriorError, OSError, ValueError):
         return False
     return True
 
 
-def _given(ground: Ground, store: ResidentStore, weights: str, backbone: str, fold: int) -> Encoder:
+def _given(ground: Ground, store: Resident, weights: str, backbone: str, fold: int) -> Encoder:
     """The encoder that `weights` names: a run's folder as it is, a weights file, a timm or Hugging Face name.
 
     A file without statistics of its own gets those of the scans; published weights keep theirs.
@@ -211,12 +216,12 @@ def _given(ground: Ground, store: ResidentStore, weights: str, backbone: str, fo
     if (Path(weights) / "encoder.json").exists():
         return load_encoder(weights).to(store.device)
     mean, std = ground.moments(fold) if Path(weights).exists() else (None, None)
-    channels, dims = ground.store.channels, ground.store.spatial_dims
+    channels, dims = ground.channels, ground.spatial_dims
     encoder = create_encoder(backbone, channels, dims, ground.base.size, weights=weights, mean=mean, std=std)
     return encoder.to(store.device)
 
 
-def encoder_of(folder: Path, store: ResidentStore) -> Encoder:
+def encoder_of(folder: Path, store: Resident) -> Encoder:
     """The encoder that a run left behind."""
     return load_encoder(folder).to(store.device)
 
@@ -237,7 +242,10 @@ def _save_parts(trainer: Trainer, folder: Path) -> None:
             save_file({k: v.contiguous().cpu() for k, v in part.state_dict().items()}, aside)
 
 
-def _save_features(ground: Ground, store: ResidentStore, encoder: Encoder, folder: Path, progress: Progress) -> None:
+def _save_features(ground: Ground, store: Resident, encoder: Encoder, folder: Path, progress: Progress) -> None:
+    """For the probes of a study that classifies."""
+    if isinstance(store, ResidentVolumes):
+        return
     labelled = ground.usable(np.flatnonzero(ground.catalog.table["labelled"].to_numpy()))
     table = np.zeros((len(ground.catalog), encoder.embed_dim), np.float32)
     with progress.task("Embedding", len(labelled), "images") as bar:

@@ -16,7 +16,7 @@ from typing import Any
 from medprior.config import Settings, check_file, read_yaml
 from medprior.errors import SettingsError, unknown
 
-PATHS = ("scans", "labels", "unlabelled")
+PATHS = ("scans", "labels", "masks", "unlabelled")
 """The keys of a recipe beside the sections of settings."""
 
 
@@ -26,6 +26,7 @@ class Recipe:
 
     scans: Path
     labels: Path | None
+    masks: Path | None
     unlabelled: Path | None
     settings: Mapping[str, Any]
 
@@ -35,7 +36,9 @@ def is_recipe(place: Path) -> bool:
     return place.suffix.lower() in (".yaml", ".yml")
 
 
-def read_recipe(file: Path, *, labels: Path | None = None, unlabelled: Path | None = None) -> Recipe:
+def read_recipe(
+    file: Path, *, labels: Path | None = None, masks: Path | None = None, unlabelled: Path | None = None
+) -> Recipe:
     """The recipe in `file`; the paths that are given go before those it names.
 
     Raises:
@@ -50,7 +53,7 @@ def read_recipe(file: Path, *, labels: Path | None = None, unlabelled: Path | No
             raise SettingsError(error.what, where=str(file), do=error.do)
     sections = {key: value for key, value in tree.items() if key not in PATHS}
     check_file(sections, file)
-    given = {"labels": labels, "unlabelled": unlabelled}
+    given = {"labels": labels, "masks": masks, "unlabelled": unlabelled}
     paths = {key: given.get(key) or _path(tree, key, file) for key in PATHS}
     scans = paths.pop("scans")
     if scans is None:

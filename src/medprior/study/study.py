@@ -16,6 +16,7 @@ from medprior.files import alone_in, make_folder, said_plainly, write_json, writ
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Cell, Grid
 from medprior.study.best import is_whole, take_home
+from medprior.study.bestoutlines import take_home_outliner
 from medprior.study.cells import Bench
 from medprior.study.choice import Chosen, check_methods, chosen_methods, without_missing
 from medprior.study.found import write_problems, write_rows
@@ -23,13 +24,14 @@ from medprior.study.ground import Ground, prepare
 from medprior.study.measure import measure_rates
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
 from medprior.study.pretraining import run_pretraining, training_preset
-from medprior.study.reading import read_catalog
+from medprior.study.reading import for_task, read_catalog
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.scores import score_table
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, pixels_line, plan_lines
 from medprior.study.workers import work_off, worker_count
+from medprior.tasks.segmentation import Segmentation
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never
 
@@ -82,7 +84,7 @@ def _run(
     stop: Stop,
 ) -> Outcome:
     record = Record.open(out, settings)
-    catalog = read_catalog(scans, labels, settings, out, progress)
+    catalog = for_task(read_catalog(scans, labels, settings, out, progress), settings, labelled=labels is not None)
     record.same_data(catalog.fingerprint())
     write_problems(catalog, out)
     write_rows(catalog, out)
@@ -106,7 +108,8 @@ def _run(
     verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds), chosen))
     _write(out, results, verdict)
     kept = record.best() if is_whole(out / "best") else None
-    best = kept or take_home(bench, grid, out / "best", progress=progress, stop=stop)
+    take = take_home_outliner if isinstance(ground.task, Segmentation) else take_home
+    best = kept or take(bench, grid, out / "best", progress=progress, stop=stop)
     record.keep_best(best)
     return Outcome(
         ground, grid, schedule, settings, results, verdict, found, planned, best, out, time.perf_counter() - began
@@ -120,8 +123,8 @@ def make_grid(ground: Ground, settings: Settings, on_gpu: bool = False) -> Grid:
         SettingsError: an unknown method, or an encoder a method cannot use.
     """
     return Grid(
-        methods=chosen_methods(settings, ground.store.spatial_dims, on_gpu),
-        adaptations=settings.adapt.adaptations,
+        methods=chosen_methods(settings, ground.spatial_dims, on_gpu),
+        adaptations=("fine-tune",) if isinstance(ground.task, Segmentation) else settings.adapt.adaptations,
         budgets=ground.budgets,
         seeds=settings.study.seeds,
         pretrain_seeds=settings.pretrain.seeds,
@@ -153,8 +156,9 @@ def _schedule(
         images,
         rates,
         seconds=minutes * 60 - (time.perf_counter() - began),
-        batch_size=settings.adapt.batch_size,
+        batch_size=1 if ground.crops else settings.adapt.batch_size,  # a step has as many crops at any budget
         embedded=int(ground.catalog.table["labelled"].sum()),
+        tested=sum(len(split.test) for split in ground.splits),
         pretrain_steps=settings.pretrain.steps,
         adapt_steps=settings.adapt.steps,
         most_pretrain_steps=most,
@@ -215,7 +219,8 @@ def _brief_warning(bench: Bench) -> list[str]:
     """Said when the largest budget was seen so few times that longer training may change the picture."""
     budget = max(bench.steps)
     images = len(bench.ground.budget(budget, 0, 0))
-    passes = bench.steps[budget] * min(bench.settings.adapt.batch_size, images) / images
+    each = bench.recipe(budget).batch_size
+    passes = bench.steps[budget] * (each if bench.ground.crops else min(each, images)) / images
     if passes >= FEW_PASSES:
         return []
     times = f"{passes:.0f} times" if passes >= 2 else "about once"

@@ -8,8 +8,9 @@ from medprior.config import Settings
 from medprior.data.pool import left_pool
 from medprior.data.store.resident import ResidentStore
 from medprior.study.arms import GIVEN, IMAGENET, Grid
+from medprior.study.crops import plan_crops
 from medprior.study.found import SHOWN, label_counts
-from medprior.study.ground import Ground, view_size
+from medprior.study.ground import Ground, Resident, view_size
 from medprior.study.plan import Schedule
 from medprior.study.pretraining import training_preset
 
@@ -35,8 +36,16 @@ def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
     lines += [*_pool_line(ground), *(f"         {warning}" for warning in ground.warnings)]
     numbers = f"{len(split.pool):,} images to learn from, {len(split.test):,} to test on"
     lines.append(f"Split    {_split_kind(ground)}: {numbers}; encoders may see {len(split.pretrain):,}")
-    size, _, why = view_size(catalog, settings, on_gpu)
-    return [*lines, f"Size     {size} px views, because {why}   (change with --size)"]
+    return [*lines, _size_line(ground, settings, on_gpu)]
+
+
+def _size_line(ground: Ground, settings: Settings, on_gpu: bool) -> str:
+    if ground.crops:
+        plan = plan_crops(ground.catalog, settings, on_gpu)
+        by = " x ".join([str(plan.size)] * ground.spatial_dims)
+        return f"Crops    {by} voxels, {plan.count} a step, because {plan.why}   (change with --size)"
+    size, _, why = view_size(ground.catalog, settings, on_gpu)
+    return f"Size     {size} px views, because {why}   (change with --size)"
 
 
 def _pool_line(ground: Ground) -> list[str]:
@@ -57,11 +66,12 @@ def _split_kind(ground: Ground) -> str:
     return f"{len(ground.splits) // repeats}-fold cross-validation by patient{times}"
 
 
-def pixels_line(store: ResidentStore) -> str:
+def pixels_line(store: Resident) -> str:
     """Where the pixels lie, and why."""
     where = WHERE[store.placement.kind]
     change = "(change with --set data.placement=...)"
-    return f"Pixels   {len(store):,} images at {store.store.size} px {where}: {store.placement.reason}   {change}"
+    sized = f"images at {store.store.size} px" if isinstance(store, ResidentStore) else "scans for crops"
+    return f"Pixels   {len(store):,} {sized} {where}: {store.placement.reason}   {change}"
 
 
 def plan_lines(

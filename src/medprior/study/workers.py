@@ -15,12 +15,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from medprior.config import Settings
 from medprior.data.store.pixels import PixelStore
+from medprior.data.volumestore.volumes import VolumeStore
 from medprior.errors import RunError
 from medprior.progress import Bar
 from medprior.study.arms import Cell
@@ -80,7 +81,8 @@ def _in_processes(bench: Bench, cells: Sequence[Cell], count: int, bar: Bar, sto
     context = mp.get_context("spawn")  # a fork of a process that has computed on threads may hang
     done, asked = context.Value("q", 0), context.Event()
     luggage = replace(bench, store=None, ground=replace(bench.ground, store=None))  # type: ignore[arg-type]
-    pool = ProcessPoolExecutor(count, context, _arrive, (luggage, bench.ground.store.folder, done, asked))
+    store = bench.ground.store
+    pool = ProcessPoolExecutor(count, context, _arrive, (luggage, type(store), store.folder, done, asked))
     told = 0
     try:
         waiting: set[Future[None]] = {pool.submit(_work, cell) for cell in cells}
@@ -101,12 +103,14 @@ def _in_processes(bench: Bench, cells: Sequence[Cell], count: int, bar: Bar, sto
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _arrive(luggage: Bench, folder: Any, done: Synchronized[int], asked: Event) -> None:
+def _arrive(
+    luggage: Bench, kind: type[PixelStore | VolumeStore], folder: Path, done: Synchronized[int], asked: Event
+) -> None:
     """Start of a worker: the pixels are opened anew, Ctrl-C is the parent's business."""
     global _here
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settle(cell_threads(luggage.settings))
-    store = PixelStore.open(folder)
+    store = kind.open(folder)
     bench = replace(luggage, store=store.resident(torch.device("cpu")), ground=replace(luggage.ground, store=store))
     _here = _Here(bench, done, asked)
 

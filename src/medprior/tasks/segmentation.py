@@ -51,18 +51,26 @@ def make_decoder(encoder: Encoder, task: Segmentation, supervise: int = 0) -> UN
     return UNetDecoder(encoder, task.outputs, supervise=min(supervise, most))
 
 
+def fits(decoder: UNetDecoder, weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights are those of a decoder of the same kind, whatever it ended in."""
+    own, given = _body(decoder.state_dict()), _body(weights)
+    return {name: value.shape for name, value in own.items()} == {name: value.shape for name, value in given.items()}
+
+
 def take_over(decoder: UNetDecoder, weights: Mapping[str, Tensor]) -> None:
     """Start a decoder from one that was pre-trained on the maps of the same encoder; its heads stay as they are.
 
     Raises:
         SettingsError: the weights are of another kind of decoder.
     """
-    own = {name: value for name, value in decoder.state_dict().items() if not name.startswith(_HEADS)}
-    given = {name: value for name, value in weights.items() if not name.startswith(_HEADS)}
-    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in given.items()}:
+    if not fits(decoder, weights):
         raise SettingsError(
             "the decoder that was pre-trained is of another kind than that of the segmentation",
             where="setting adapt.decoder",
             do="Start with a fresh one: --set adapt.decoder=fresh",
         )
-    decoder.load_state_dict(given, strict=False)
+    decoder.load_state_dict(_body(weights), strict=False)
+
+
+def _body(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.startswith(_HEADS)}

@@ -95,12 +95,20 @@ def fit_segmenter(
 
 
 @torch.inference_mode()
-def predict_labels(
-    model: Segmenter, store: ResidentVolumes, row: int, size: int, *, flips: tuple[int, ...] = (), at_once: int = 4
+def predict_logits(
+    model: Segmenter,
+    store: ResidentVolumes,
+    row: int,
+    size: int,
+    *,
+    overlap: float = 0.5,
+    flips: tuple[int, ...] = (),
+    at_once: int = 4,
 ) -> Tensor:
     """Logits (K, *S) of a scan on its stored grid, through windows of `size` along every axis.
 
     Args:
+        overlap: share of a window that the next one covers, at the least.
         flips: axes along which windows are also mirrored, and the answers averaged.
 
     Raises:
@@ -114,7 +122,7 @@ def predict_labels(
             return model(windows)  # type: ignore[no-any-return]
 
     scan = store.unit(row)
-    return slide(scan, (size,) * (scan.dim() - 1), answer, flips=flips, at_once=at_once)
+    return slide(scan, (size,) * (scan.dim() - 1), answer, overlap=overlap, flips=flips, at_once=at_once)
 
 
 def _crops(rows: NDArray[np.int64], batch_size: int, base: ViewRecipe, seed: int) -> tuple[Sampler, ViewPlan]:

@@ -1,0 +1,175 @@
+"""A cell of a study that learns outlines: train on the annotated scans of a budget, score those of test patients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medprior.data.store.letterbox import resize
+from medprior.data.volumestore.resident import ResidentVolumes
+from medprior.errors import DataError
+from medprior.evaluation.segmentation import Scores, score_labels
+from medprior.evaluation.yardstick import packed
+from medprior.files import replace_file
+from medprior.study.arms import Cell
+from medprior.study.ground import Ground
+from medprior.tasks.segmentation import Segmenter, fits, make_decoder
+from medprior.training.descent import Recipe
+from medprior.training.interrupt import Stop, check, never
+from medprior.training.segment import fit_segmenter, predict_logits
+
+if TYPE_CHECKING:
+    from medprior.backbones.encoder import Encoder
+    from medprior.study.cells import Bench
+
+SHOWN = 3
+"""Test scans of a cell whose label maps are kept for the report: the worst, the middle, the best."""
+Labels = NDArray[np.uint8 | np.uint16]
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """What a segmenter made of some scans: scores (N, K, M) and targets (N, K) as `Outlines` takes them."""
+
+    scores: NDArray[np.float64]
+    targets: NDArray[np.float64]
+
+
+def train_segmenter(
+    bench: Bench,
+    cell: Cell,
+    encoder: Encoder,
+    rows: NDArray[np.int64],
+    recipe: Recipe,
+    seed: int,
+    stop: Stop = never,
+    tick: Callable[[], None] = lambda: None,
+) -> Segmenter:
+    """Fit a segmenter to the masks of `rows`, with the decoder of the pre-training where it is to be kept and fits."""
+    ground, adapt = bench.ground, bench.settings.adapt
+    return fit_segmenter(
+        encoder,
+        ground.outlines,
+        volumes_of(bench),
+        rows,
+        recipe,
+        ground.base,
+        foreground=ground.foreground,
+        seed=seed,
+        decoder=kept_decoder(bench, cell, encoder),
+        supervise=adapt.supervise,
+        stop=stop,
+        tick=tick,
+    )
+
+
+def kept_decoder(bench: Bench, cell: Cell, encoder: Encoder) -> Mapping[str, Tensor] | None:
+    """The decoder that the pre-training left beside its encoder, if it is one of the same kind and to be kept."""
+    from safetensors.torch import load_file
+
+    if cell.pretraining is None or bench.settings.adapt.decoder == "fresh":
+        return None
+    file = bench.out / cell.pretraining.folder / "parts" / "decoder.safetensors"
+    if not file.exists():
+        return None
+    weights = load_file(file, device=str(bench.store.device))
+    decoder = make_decoder(encoder, bench.ground.outlines, bench.settings.adapt.supervise)
+    return weights if fits(decoder, weights) else None
+
+
+def annotated(ground: Ground, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of `rows` whose pixels and mask can be read."""
+    return np.array([row for row in ground.usable(rows).tolist() if ground.volumes.has_mask(row)], np.int64)
+
+
+def outline(bench: Bench, model: Segmenter, row: int) -> Labels:
+    """(*S) class indices of a scan, in the grid of its file."""
+    ground = bench.ground
+    adapt = bench.settings.adapt
+    flips = tuple(range(ground.spatial_dims)) if adapt.mirrored else ()
+    logits = predict_logits(model, volumes_of(bench), row, ground.base.size, overlap=adapt.overlap, flips=flips)
+    shape: Any = ground.catalog.table["shape"].iat[row]
+    return labels_of(logits, tuple(map(int, shape)))
+
+
+def volumes_of(bench: Bench) -> ResidentVolumes:
+    """The scans that crops are cut from, on the device."""
+    assert isinstance(bench.store, ResidentVolumes)
+    return bench.store
+
+
+def labels_of(logits: Tensor, shape: Sequence[int]) -> Labels:
+    """(*shape) the likeliest class of every voxel, from logits (K, *S) of another grid of the same box."""
+    if tuple(logits.shape[1:]) != tuple(shape):
+        logits = torch.from_numpy(resize(logits.cpu().numpy(), shape))
+    dtype = torch.uint8 if logits.shape[0] <= 2**8 else torch.int32
+    found = logits.argmax(0).to(dtype).cpu().numpy()
+    return found if dtype == torch.uint8 else found.astype(np.uint16)
+
+
+def score_outlines(
+    bench: Bench, model: Segmenter, rows: NDArray[np.int64], stop: Stop = never, keep: Path | None = None
+) -> Outlined:
+    """Score a segmenter on the scans `rows`, each in the grid of its file.
+
+    Args:
+        keep: an .npz that gets the label maps of the worst, the middle and the best scan, for the report.
+
+    Raises:
+        DataError: a mask cannot be read any more.
+        Interrupted: a stop was asked for.
+    """
+    found: list[Scores] = []
+    maps: dict[int, Labels] = {}
+    for row in rows.tolist():
+        check(stop)
+        labels = outline(bench, model, row)
+        found.append(_scored(bench, labels, row))
+        if keep is not None:
+            maps[row] = labels
+    scores, targets = packed(found)
+    if keep is not None:
+        _keep(keep, rows, scores, maps)
+    return Outlined(scores, targets)
+
+
+def _scored(bench: Bench, labels: Labels, row: int) -> Scores:
+    ground, table = bench.ground, bench.ground.catalog.table
+    truth = ground.catalog.read_mask(row)
+    if truth is None:
+        raise DataError("its mask is gone", where=str(table["path"].iat[row]), do="Index the scans again")
+    spacing: Any = table["spacing"].iat[row]
+    steps = (1.0,) * truth.ndim if spacing is None else tuple(spacing)
+    tolerance = bench.settings.study.tolerance
+    return score_labels(labels, truth, ground.task.outputs, steps, tolerance=tolerance)
+
+
+def _keep(file: Path, rows: NDArray[np.int64], scores: NDArray[np.float64], maps: Mapping[int, Labels]) -> None:
+    """Label maps of the scans with the least, the middle and the greatest mean Dice."""
+    dice = scores[:, :, 0]
+    counted = np.isfinite(dice).sum(1)
+    means = np.where(np.isfinite(dice), dice, 0).sum(1) / np.maximum(counted, 1)
+    order = rows[np.argsort(np.where(counted, means, np.inf), kind="stable")][: int((counted > 0).sum())]
+    if not len(order):
+        return
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))]
+    with replace_file(file) as aside, aside.open("wb") as stream:
+        about = json.dumps([[int(row), float(means[np.flatnonzero(rows == row)[0]])] for row in chosen])
+        arrays: dict[str, Any] = {f"row{row}": maps[int(row)] for row in chosen}
+        np.savez_compressed(stream, about=np.array(about), **arrays)
+
+
+def kept_maps(file: Path) -> list[tuple[int, float, Labels]]:
+    """The rows, mean Dice and label maps that a cell kept, the worst first; none where it kept none."""
+    if not file.exists():
+        return []
+    with np.load(file, allow_pickle=False) as found:
+        return [(int(row), float(dice), found[f"row{row}"]) for row, dice in json.loads(str(found["about"]))]

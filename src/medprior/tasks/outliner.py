@@ -1,0 +1,96 @@
+"""What the user takes home from a study of outlines: encoder, decoder and pre-processing in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medprior.backbones.weights import load_encoder, save_encoder
+from medprior.data.volumestore.resample import Spacing
+from medprior.errors import RunError
+from medprior.files import make_folder, replace_file, write_json
+from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
+
+SCHEMA = 1
+FACTS, WEIGHTS = "outliner.json", "decoder.safetensors"
+
+
+@dataclass(frozen=True)
+class Outliner:
+    """How scans reach a segmenter, and what its classes are.
+
+    Attributes:
+        names: of the classes beside the background.
+        values: what stands in files of label maps for every class index, the background's first.
+        size: voxels of a window along every axis.
+        spacing: mm per voxel that scans are brought to; None keeps their own.
+        channels, spatial_dims, modality: of the scans it was made from.
+        ct_window: HU that are black and white.
+        supervise: coarser outputs its decoder has.
+        overlap: share of a window that the next one covers.
+        mirrored: whether answers are averaged over mirrored windows.
+        origin: how it was chosen.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+    size: int
+    spacing: Spacing
+    channels: int
+    spatial_dims: int
+    modality: str | None
+    ct_window: Sequence[float]
+    supervise: int
+    overlap: float
+    mirrored: bool
+    origin: Mapping[str, object]
+
+    def save(self, folder: Path, model: Segmenter) -> None:
+        """Write `outliner.json` and the decoder beside the encoder."""
+        from safetensors.torch import save_file
+
+        make_folder(folder)
+        save_encoder(model.encoder, folder)
+        with replace_file(folder / WEIGHTS) as aside:
+            save_file({k: v.contiguous().cpu() for k, v in model.decoder.state_dict().items()}, aside)
+        write_json(folder / FACTS, {"schema": SCHEMA, **asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple[Outliner, Segmenter]:
+        """The outliner in `folder`, and its segmenter on the CPU.
+
+        Raises:
+            RunError: there is none, it is damaged, or of another version.
+        """
+        try:
+            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            schema = facts.pop("schema", None)
+            sequences = {name: tuple(facts[name]) for name in ("names", "values", "ct_window")}
+            spacing = tuple(facts["spacing"]) if isinstance(facts["spacing"], list) else facts["spacing"]
+            found = cls(**facts | sequences | {"spacing": spacing})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = f"no outliner can be read here ({type(error).__name__})"
+            raise RunError(what, where=str(folder), do="Give the best/ folder of a finished run") from error
+        if schema != SCHEMA:
+            raise RunError(f"this outliner is of another version ({schema})", where=str(folder))
+        return found, found._segmenter(folder)
+
+    def _segmenter(self, folder: Path) -> Segmenter:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        encoder = load_encoder(folder)
+        decoder = make_decoder(encoder, Segmentation(self.names), self.supervise)
+        try:
+            decoder.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            what = f"the decoder cannot be read ({type(error).__name__})"
+            raise RunError(what, where=str(folder / WEIGHTS), do="Repeat the run") from error
+        return Segmenter(encoder, decoder).eval().requires_grad_(False)
+
+
+def is_outliner(folder: Path) -> bool:
+    """Whether `folder` holds an outliner, whole or not."""
+    return (folder / FACTS).exists()

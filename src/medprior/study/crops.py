@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medprior.config import Settings
+from medprior.data.volumestore.plan import most_axes
 from medprior.data.volumestore.resample import Spacing
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class CropPlan:
 
 def plan_crops(catalog: Catalog, settings: Settings, on_gpu: bool) -> CropPlan:
     """The crops for these scans on this machine; what the settings say goes before."""
-    dims = len(catalog.table["shape"].iloc[0])
+    dims = most_axes(catalog)
     spacing, mixed = _spacing(catalog, settings, dims)
     sides = _sides(catalog, spacing, dims)
     size = settings.data.size or int(min(MOST[dims, on_gpu], STEP[dims] * np.ceil(sides.max() / STEP[dims])))

@@ -35,7 +35,9 @@ def read_catalog(
     return without_labelled_copies(join_pool(catalog, renamed(pool, found, catalog)), progress)
 
 
-def for_task(catalog: Catalog, settings: Settings, *, labelled: bool) -> Catalog:
+def for_task(
+    catalog: Catalog, settings: Settings, out: Path, progress: Progress = silent, *, labelled: bool
+) -> Catalog:
     """The catalog with the labels of the task: those of a table or of the data, or outlines.
 
     Outlines are learnt where they are asked for, where a folder of masks is given, and where masks lie beside scans of
@@ -50,7 +52,8 @@ def for_task(catalog: Catalog, settings: Settings, *, labelled: bool) -> Catalog
     task, masks = settings.study.task, settings.data.masks
     beside = not labelled and catalog.labels is None and bool(catalog.table["mask"].notna().any())
     if task == "segment" or (task == "auto" and (masks is not None or beside)):
-        return label_by_masks(catalog, masks)
+        cache, workers = out / "index-masks.parquet", settings.data.workers
+        return label_by_masks(catalog, masks, cache=cache, workers=workers, progress=progress)
     return catalog
 
 

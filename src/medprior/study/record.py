@@ -43,6 +43,7 @@ class Record:
         if not found.get("schedule") and not found.get("steps"):
             write_json(path, asked)
             return cls(path, asked)
+        _fill_in(found)
         for name, value in asked.items():
             if found.get(name) != json.loads(json.dumps(value)):
                 what = _difference(found.get(name), value, name)
@@ -114,6 +115,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _damaged(path)
     return found
+
+
+def _fill_in(found: dict[str, Any]) -> None:
+    """Settings that came after the study began stood at their defaults then."""
+    defaults = Settings().model_dump(mode="json", exclude=FREE)
+    kept = found.get("settings")
+    if isinstance(kept, dict):
+        for section, values in defaults.items():
+            if isinstance(kept.get(section), dict):
+                kept[section] = {**values, **kept[section]}
 
 
 def _damaged(path: Path) -> RunError:

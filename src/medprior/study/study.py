@@ -84,7 +84,8 @@ def _run(
     stop: Stop,
 ) -> Outcome:
     record = Record.open(out, settings)
-    catalog = for_task(read_catalog(scans, labels, settings, out, progress), settings, labelled=labels is not None)
+    read = read_catalog(scans, labels, settings, out, progress)
+    catalog = for_task(read, settings, out, progress, labelled=labels is not None)
     record.same_data(catalog.fingerprint())
     write_problems(catalog, out)
     write_rows(catalog, out)

@@ -116,7 +116,7 @@ def build_store(catalog: Catalog, place: Path, size: int, spatial_dims: int, pro
         DataError: scans of other axes, or none that can be stored.
     """
     if spatial_dims == 3:
-        return VolumeStore.build(catalog, place, progress=progress)
+        return VolumeStore.build(catalog, place, spatial_dims=3, progress=progress)
     return PixelStore.build(catalog, place, size=size, progress=progress)
 
 

@@ -172,19 +172,22 @@ app.command(
 def demo(
     out: o.Out = Path("demo-out"),
     minutes: Annotated[float, typer.Option(help="Time for the whole demo.")] = 3.0,
-    patients: Annotated[int, typer.Option(help="Patients of the generated cohort.")] = 600,
+    patients: Annotated[
+        int | None, typer.Option(help="Patients of the generated cohort (600 X-rays, 24 CTs).", show_default=False)
+    ] = None,
+    task: Annotated[str, typer.Option(help="classify chest X-rays, or segment chest CTs.")] = "classify",
     methods: o.Methods = None,
     config: o.Config = None,
     set_: o.Set = None,
 ) -> None:
-    """The whole path on a generated cohort of chest X-rays: no data, no network."""
+    """The whole path on a generated cohort of chest X-rays or CTs: no data, no network."""
     from medprior.study.demo import demo_settings, make_demo
 
     began = time.monotonic()
     terminal = Terminal()
-    labels = make_demo(out / "cohort", patients, terminal)
+    labels = make_demo(out / "cohort", task, patients, terminal)
     left = max(0.5, minutes - (time.monotonic() - began) / 60)
-    settings = o.make_settings(config, [*demo_settings(), *(set_ or [])], methods=methods, minutes=left)
+    settings = o.make_settings(config, [*demo_settings(task), *(set_ or [])], methods=methods, minutes=left)
     _study(labels.parent, labels, out, settings, terminal)
 
 
@@ -287,10 +290,15 @@ def predict(
     scans: o.Scans,
     out: o.Out = Path("out"),
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Predict also for scans unlike those it was trained on.")
+        bool,
+        typer.Option("--anyway", help="Classify also scans unlike those it was trained on; outlines refuse none."),
     ] = False,
 ) -> None:
-    """Write predictions.csv for new scans; those unlike the training scans are refused."""
+    """Use a model on new scans: predictions.csv, and a label map of every scan where it has learnt to outline.
+
+    A classifier refuses scans unlike those of its training. Label maps lie below OUT/outlines, named as their scans and
+    in their space; those that the same model drew before are kept.
+    """
     from medprior.study.prediction import predict_scans
 
     terminal = Terminal()

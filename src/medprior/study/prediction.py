@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +17,13 @@ from medprior.errors import DataError
 from medprior.files import make_folder, write_text
 from medprior.progress import Progress, silent
 from medprior.study.ground import common_modality
+from medprior.study.outlineprediction import outline_scans
+from medprior.study.predicted import Predicted, as_csv, unreadable_said
+from medprior.tasks.outliner import is_outliner
 from medprior.tasks.predictor import Predictor, Preprocessing
 from medprior.training.adapt import embed
 from medprior.training.device import pick_device
 from medprior.views.recipe import base_recipe
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """How a prediction went: scans predicted, and lines to print."""
-
-    predicted: int
-    lines: tuple[str, ...]
 
 
 def predict_scans(
@@ -38,11 +31,15 @@ def predict_scans(
 ) -> Predicted:
     """Write `predictions.csv`: one row per scan with its probabilities, or with the reason why there are none.
 
-    A scan unlike those the predictor was made from gets no prediction unless `anyway`.
+    A scan unlike those the predictor was made from gets no prediction unless `anyway`. Where `folder` holds an
+    outliner, scans are outlined instead, see `outlineprediction.outline_scans`.
 
     Raises:
         RunError: no predictor in `folder`. DataError: no scan can be used at all.
+        OutputError: no space, no permission.
     """
+    if is_outliner(folder):
+        return outline_scans(folder, scans, out, progress=progress)
     predictor = Predictor.load(folder)
     make_folder(out)
     catalog = build_catalog(scans, progress=progress)
@@ -61,9 +58,7 @@ def predict_scans(
         lines.append(
             f"Refused   {refused:,} scans unlike those this model was trained on   (--anyway predicts them too)"
         )
-    unreadable = int((catalog.problems["kind"] == "unreadable").sum())
-    if unreadable:
-        lines.append(f"Problems  {unreadable:,} files could not be read")
+    lines += unreadable_said(catalog.problems)
     return Predicted(int(shown.sum()), tuple(lines))
 
 
@@ -77,13 +72,9 @@ def embed_scans(encoder_folder: Path, scans: Path, out: Path, *, progress: Progr
     pre = Preprocessing(size, 2 * size, int(spec["in_channels"]), int(spec["spatial_dims"]), common_modality(catalog))
     rows, features = _features(encoder, catalog, pre, progress)
     np.save(out / "features.npy", features)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["row", "path", "member", "frame"])
-    for i, row in enumerate(rows):
-        found = catalog.table.iloc[int(row)]
-        writer.writerow([i, found["path"], found["member"], found["frame"]])
-    write_text(out / "features.csv", text.getvalue())
+    places = catalog.table[["path", "member", "frame"]].iloc[rows]
+    lines = ([i, *place] for i, place in enumerate(places.itertuples(index=False)))
+    write_text(out / "features.csv", as_csv(["row", *places], lines))
     return len(features), features.shape[1]
 
 
@@ -123,30 +114,19 @@ def _table(
     strange: NDArray[np.bool_],
     shown: NDArray[np.bool_],
 ) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(
-        [
-            "path",
-            "member",
-            "frame",
-            *[f"p_{name}" for name in predictor.names],
-            "predicted",
-            "familiar",
-            "distance",
-            "reason",
-        ]
-    )
+    chance_columns = [f"p_{name}" for name in predictor.names]
+    header = ["path", "member", "frame", *chance_columns, "predicted", "familiar", "distance", "reason"]
+    lines = []
     for row, found in enumerate(catalog.table.itertuples()):
         values = [f"{p:.4f}" for p in chances[row]] if shown[row] else [""] * len(predictor.names)
         named = _named(predictor, chances[row]) if shown[row] else ""
         far = f"{distance[row] / predictor.familiarity.limit:.2f}" if np.isfinite(distance[row]) else ""
         familiar = "no" if strange[row] else "yes"
         reason = _reason(bool(strange[row]), distance[row])
-        writer.writerow([found.path, found.member, found.frame, *values, named, familiar, far, reason])
+        lines.append([found.path, found.member, found.frame, *values, named, familiar, far, reason])
     for problem in catalog.problems.itertuples():
-        writer.writerow([problem.path, "", "", *[""] * len(predictor.names), "", "", "", problem.reason])
-    return text.getvalue()
+        lines.append([problem.path, "", "", *[""] * len(predictor.names), "", "", "", problem.reason])
+    return as_csv(header, lines)
 
 
 def _reason(strange: bool, distance: float) -> str:

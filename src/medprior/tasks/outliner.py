@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from medprior.backbones.weights import DESCRIPTION as ENCODER
+from medprior.backbones.weights import WEIGHTS as ENCODER_WEIGHTS
 from medprior.backbones.weights import load_encoder, save_encoder
+from medprior.data.volumestore.plan import content_key
 from medprior.data.volumestore.resample import Spacing
 from medprior.errors import RunError
-from medprior.files import make_folder, replace_file, write_json
+from medprior.files import digest, make_folder, replace_file, write_json
 from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
 
 SCHEMA = 1
@@ -70,7 +75,7 @@ class Outliner:
             sequences = {name: tuple(facts[name]) for name in ("names", "values", "ct_window")}
             spacing = tuple(facts["spacing"]) if isinstance(facts["spacing"], list) else facts["spacing"]
             found = cls(**facts | sequences | {"spacing": spacing})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"no outliner can be read here ({type(error).__name__})"
             raise RunError(what, where=str(folder), do="Give the best/ folder of a finished run") from error
         if schema != SCHEMA:
@@ -88,7 +93,28 @@ class Outliner:
         except (OSError, SafetensorError, RuntimeError) as error:
             what = f"the decoder cannot be read ({type(error).__name__})"
             raise RunError(what, where=str(folder / WEIGHTS), do="Repeat the run") from error
-        return Segmenter(encoder, decoder).eval().requires_grad_(False)
+        return _Taking(encoder, decoder).eval().requires_grad_(False)
+
+
+class _Taking(Segmenter):
+    """A segmenter that takes grey images where its encoder takes colour: repeated, as the store of its training did."""
+
+    def outputs(self, pixels: Tensor) -> list[Tensor]:
+        """The logits of every supervised resolution of pixels (B, C, *S), or (B, 1, *S)."""
+        return super().outputs(pixels.expand(-1, self.encoder.spec["in_channels"], *pixels.shape[2:]))
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of all that an outliner is: two with the same draw the same outlines.
+
+    Raises:
+        RunError: a file of it is gone.
+    """
+    try:
+        return content_key(*(digest(folder / name) for name in (FACTS, WEIGHTS, ENCODER, ENCODER_WEIGHTS)))
+    except OSError as error:
+        what = f"a file of this outliner cannot be read ({type(error).__name__})"
+        raise RunError(what, where=str(folder), do="Give the best/ folder of a finished run") from error
 
 
 def is_outliner(folder: Path) -> bool:

@@ -23,6 +23,7 @@ from medprior.data.readers.volumes import metaimage, nifti, nrrd
 from medprior.data.readers.volumes.canonical import Grid
 from medprior.data.scan import Source
 from medprior.data.volumestore.resample import nearest
+from medprior.data.writers.values import Labels, in_values
 from medprior.errors import DataError, SettingsError
 from medprior.files import replace_file, said_plainly
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from medprior.data.catalog import Catalog
 
 nib: Any = nibabel  # it leaves what is used here untyped
-Labels = NDArray[np.integer[Any]]
 
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from LPS
 _PLACE = (
@@ -76,7 +76,7 @@ def write_labels(path: Path, labels: Labels, catalog: Catalog, row: int, values:
         raise DataError("it is an image: label maps are written of volumes", where=source.paths[0])
     with refusing(source.paths[0], catalog.root):
         place = _place(catalog, row, source, shape)
-    numbers = _numbers(nearest(labels, shape), values)
+    numbers = in_values(nearest(labels, shape), values)
     backwards = tuple(axis for axis, back in enumerate(place.backwards) if back)
     _save(path, place.header, np.flip(numbers.transpose(place.axes), backwards))
 
@@ -118,19 +118,6 @@ def _order(grid: Grid, affine: NDArray[np.float64] | None) -> tuple[tuple[int, .
     if np.abs(between - turn).max() > 1e-3 or not np.array_equal(np.abs(turn) @ np.abs(turn).T, np.eye(3)):
         raise DataError("it does not lie where it lay when it was indexed", do=_AGAIN)
     return tuple(np.abs(turn).argmax(1).tolist()), tuple((turn.sum(1) < 0).tolist())
-
-
-def _numbers(labels: Labels, values: Sequence[int]) -> Labels:
-    """Values instead of indices, in the smallest type that holds them all."""
-    most = len(values) - 1 if values else 2**31 - 1
-    if labels.min() < 0 or labels.max() > most:
-        raise DataError(f"the label map holds {labels.min()} to {labels.max()}, which are not all classes")
-    largest = max(values) if values else int(labels.max())
-    dtype = np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int32
-    if not values:
-        return labels.astype(dtype)
-    table: Labels = np.array(values, dtype)
-    return table[labels]
 
 
 def _header(file: Path) -> Any:

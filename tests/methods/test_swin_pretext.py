@@ -182,17 +182,17 @@ def test_every_weight_learns(dims: int, backbone: str, size: int) -> None:
 
 
 def test_what_is_asked_is_learnt() -> None:
-    method, view = make(2, "unet_8"), view_of(images(16, 2))
-    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
+    method, view, rows = make(2, "resnet18", 32), view_of(images(8, 2, 32)), list(range(8))
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
     kept: list[dict[str, Tensor]] = []
-    for step in range(60):
-        losses = method([view], batch_of(list(range(16)), step))
+    for step in range(30):
+        losses = method([view], batch_of(rows, step))
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
         kept.append({name: value.detach() for name, value in losses.items()})
-    for name, share in (("turn", 0.6), ("contrast", 0.9), ("restoration", 0.5)):
-        first, last = (torch.stack([k[name] for k in part]).mean() for part in (kept[:3], kept[-5:]))
+    for name, share in (("turn", 0.6), ("contrast", 0.97), ("restoration", 0.6)):
+        first, last = (torch.stack([k[name] for k in part]).mean() for part in (kept[:5], kept[-5:]))
         assert last < share * first, name
 
 

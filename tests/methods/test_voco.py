@@ -267,17 +267,17 @@ def test_it_is_compiled_once_and_gives_what_it_gave(dims: int, momentum: float |
 
 
 def test_where_crops_lie_is_learnt() -> None:
-    method = make(momentum=0.9, form="code", projection=(64, 32))
-    optimizer = torch.optim.AdamW([w for w in method.parameters() if w.requires_grad], lr=1e-3)
+    method = make(backbone="unet_8", size=16, momentum=0.9, form="code", projection=(64, 32))
+    optimizer = torch.optim.AdamW([w for w in method.parameters() if w.requires_grad], lr=3e-3)
     losses = []
     for step in range(30):
-        found = method([view_of(images(8))], batch_of(list(range(8)), step))
+        found = method([view_of(images(8, side=48))], batch_of(list(range(8)), step))
         optimizer.zero_grad()
         found["loss"].backward()
         optimizer.step()
         method.after_update(Clock(step, 30))
         losses.append(found["prediction"].item())
-    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 @pytest.mark.parametrize(("dims", "depth", "side"), [(2, 4, 96), (3, 1, 96), (3, 4, 128)])

@@ -143,7 +143,9 @@ class _Drawing:
             self._write(row, name, labels)
         except DataError as error:
             return Outline(reason=error.what)
-        except (MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, RuntimeError) as error:
+            if not _of_memory(error):
+                raise
             return Outline(reason="it needs more memory than there is")
         self.record.add(name, key)
         return Outline(file, _counted(labels, range(len(self.outliner.values))))
@@ -187,6 +189,11 @@ class _Drawing:
     def _shape(self, row: int) -> tuple[int, ...]:
         shape: Any = self.catalog.table["shape"].iat[row]
         return tuple(map(int, shape))
+
+
+def _of_memory(error: Exception) -> bool:
+    """Whether memory ran out: of NumPy, of a GPU, or of the CPU, for which PyTorch has no error of its own."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _counted(labels: NDArray[Any], values: Sequence[int]) -> tuple[int, ...]:

@@ -1,0 +1,72 @@
+"""An outliner is the same after it was written, and says what is wrong with a folder."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from medprior.backbones.factory import create_encoder
+from medprior.errors import RunError
+from medprior.tasks.outliner import Outliner, fingerprint, is_outliner
+from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
+
+FACTS = Outliner(
+    names=("left", "right"), values=(0, 3, 7), size=16, spacing=(2.0, 1.5), channels=3, spatial_dims=2, modality=None,
+    ct_window=(-200.0, 300.0), supervise=1, overlap=0.25, mirrored=True, origin={"arm": "scratch"},
+)  # fmt: skip
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, Segmenter]:
+    encoder = create_encoder("unet_8", in_channels=3, spatial_dims=2, size=16, seed=0)
+    torch.manual_seed(0)
+    model = Segmenter(encoder, make_decoder(encoder, Segmentation(FACTS.names), FACTS.supervise)).eval()
+    FACTS.save(tmp_path, model)
+    return tmp_path, model
+
+
+def test_it_comes_back_and_answers_alike(saved: tuple[Path, Segmenter]) -> None:
+    folder, model = saved
+    facts, again = Outliner.load(folder)
+    assert is_outliner(folder) and facts == FACTS
+    pixels = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(again(pixels), model(pixels), rtol=0, atol=0)
+
+
+def test_grey_is_shown_to_a_model_of_colour_as_colour(saved: tuple[Path, Segmenter]) -> None:
+    folder, model = saved
+    _, again = Outliner.load(folder)
+    grey = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(again(grey), model(grey.expand(-1, 3, -1, -1)), rtol=0, atol=0)
+
+
+def test_another_model_has_another_fingerprint(saved: tuple[Path, Segmenter]) -> None:
+    folder, model = saved
+    before = fingerprint(folder)
+    FACTS.save(folder, model)
+    assert fingerprint(folder) == before
+    dataclasses.replace(FACTS, overlap=0.5).save(folder, model)
+    changed = fingerprint(folder)
+    with torch.no_grad():
+        next(model.decoder.parameters()).add_(1)
+    FACTS.save(folder, model)
+    assert len({before, changed, fingerprint(folder)}) == 3
+
+
+@pytest.mark.parametrize("damage", ['"a text"', "[1]", "{}", "{"])
+def test_a_damaged_one_is_said(saved: tuple[Path, Segmenter], damage: str) -> None:
+    folder, _ = saved
+    (folder / "outliner.json").write_text(damage)
+    with pytest.raises(RunError, match="no outliner can be read"):
+        Outliner.load(folder)
+
+
+@pytest.mark.parametrize("name", ["decoder.safetensors", "encoder.safetensors"])
+def test_missing_weights_are_said(saved: tuple[Path, Segmenter], name: str) -> None:
+    folder, _ = saved
+    (folder / name).unlink()
+    with pytest.raises(RunError, match="cannot be"):
+        Outliner.load(folder)
+    with pytest.raises(RunError, match="cannot be read"):
+        fingerprint(folder)

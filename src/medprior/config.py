@@ -69,6 +69,7 @@ class AdaptSettings(Section):
         None, ge=1, description="steps of every fine-tuning and of scratch at 1x; planned when absent"
     )
     batch_size: int = Field(32, ge=2)
+    outline_rate: float = Field(3e-3, gt=0, description="learning rate when outlines are learnt")
     crops: int | None = Field(None, ge=2, description="crops of a step that outlines are learnt from; by the memory")
     decoder: Literal["kept", "fresh"] = Field(
         "kept", description="whether outlines are learnt by the decoder of a method that trained one that fits"

@@ -63,7 +63,7 @@ class Bench:
         return Recipe(
             steps=self.steps[budget],
             batch_size=self.ground.crops or adapt.batch_size,
-            lr=adapt.learning_rates[0],
+            lr=adapt.outline_rate if self.ground.crops else adapt.learning_rates[0],
             weight_decay=adapt.weight_decay,
             layer_decay=adapt.layer_decay,
             warmup=adapt.warmup,

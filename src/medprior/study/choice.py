@@ -20,6 +20,8 @@ from medprior.study.pretraining import suitable_backbone, training_preset
 
 CPU_METHODS, GPU_METHODS = ("mae",), ("simclr", "mae")
 """What is run when nothing was asked for: of the methods, MAE learns from the most images in a minute of a CPU."""
+OUTLINE_METHODS = ("genesis",)
+"""Where outlines are learnt: it trains the decoder, too."""
 Pair = tuple[str, str]
 
 
@@ -31,7 +33,7 @@ class Chosen:
     skipped: tuple[str, ...] = ()
 
 
-def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool) -> tuple[Pair, ...]:
+def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool, outlines: bool = False) -> tuple[Pair, ...]:
     """(method, encoder) pairs: those asked for, a given encoder, or what suits the machine.
 
     Raises:
@@ -40,9 +42,13 @@ def chosen_methods(settings: Settings, spatial_dims: int, on_gpu: bool) -> tuple
     asked = settings.pretrain
     if asked.weights and not asked.methods and not asked.arms:
         return ((GIVEN, asked.backbone or "resnet18"),)
-    named = asked.arms or asked.methods or (GPU_METHODS if on_gpu else CPU_METHODS)
+    usual = OUTLINE_METHODS if outlines else GPU_METHODS if on_gpu else CPU_METHODS
+    named = asked.arms or asked.methods or usual
     pairs = [_parted(name) for name in named]
-    found = [(method, _encoder(method, backbone or asked.backbone, spatial_dims, on_gpu)) for method, backbone in pairs]
+    found = [
+        (method, _encoder(method, backbone or asked.backbone, spatial_dims, on_gpu, outlines))
+        for method, backbone in pairs
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -100,10 +106,10 @@ def _wrong_arm(what: str, do: str | None) -> SettingsError:
     return SettingsError(what, where="setting pretrain.arms", do=do)
 
 
-def _encoder(method: str, asked: str | None, spatial_dims: int, on_gpu: bool) -> str:
+def _encoder(method: str, asked: str | None, spatial_dims: int, on_gpu: bool, outlines: bool) -> str:
     if method == IMAGENET and asked:
         return asked
-    return suitable_backbone(method, asked, spatial_dims, on_gpu)
+    return suitable_backbone(method, asked, spatial_dims, on_gpu, outlines)
 
 
 def _parted(arm: str) -> tuple[str, str | None]:

@@ -1,28 +1,55 @@
-"""The generated cohort that `medprior demo` runs on."""
+"""The generated cohorts that `medprior demo` runs on: chest X-rays to classify, chest CT to outline."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from medprior.data.phantom import make_cohort
+from medprior.data.phantom.cohort import Kind
+from medprior.errors import unknown
 from medprior.progress import Progress, silent
 
-SIZE = 64
+SIZE = {"classify": 64, "segment": 48}
+PATIENTS = {"classify": 600, "segment": 24}
+"""Of a cohort: as many as a study of some minutes can use."""
 
 
-def make_demo(folder: Path, patients: int, progress: Progress = silent) -> Path:
-    """Generate `patients` chest X-rays with one label each, unless they are there already; returns labels.csv."""
+def make_demo(folder: Path, task: str, patients: int | None, progress: Progress = silent) -> Path:
+    """Generate `patients` chest X-rays with one label each, or chest CTs with their organs outlined, unless they are
+    there already; returns labels.csv.
+
+    Raises:
+        SettingsError: another task.
+    """
+    if task not in SIZE:
+        raise unknown("task of the demo", task, list(SIZE))
+    count = patients or PATIENTS[task]
     labels = folder / "labels.csv"
-    if labels.exists() and labels.read_text(encoding="utf-8").count("\n") == patients + 1:
+    if labels.exists() and labels.read_text(encoding="utf-8").count("\n") == count + 1:
         return labels
-    return make_cohort(folder, patients=patients, seed=0, size=SIZE, progress=progress)
+    kind: Kind = "ct" if task == "segment" else "xray"
+    return make_cohort(folder, patients=count, seed=0, size=SIZE[task], kind=kind, masks=("organs",), progress=progress)
 
 
-def demo_settings() -> list[str]:
+def demo_settings(task: str) -> list[str]:
     """What the demo asks for; every option of the command goes over it.
 
-    A small convolutional encoder, and a rate at which it learns from scratch in a hundred steps: minutes are short.
+    Small encoders, and a rate at which they learn from scratch in a hundred steps: minutes are short. Of the few CTs
+    one half is learnt from and the other tested, then the other way round.
     """
+    if task == "segment":
+        return [
+            "data.label=[label]",
+            "data.patient=patient",
+            "study.task=segment",
+            "study.budgets=[3, all]",
+            "study.seeds=2",
+            "study.folds=2",
+            "study.repeats=1",
+            "adapt.overlap=0.25",
+            "pretrain.backbone=unet_4",
+            "pretrain.batch_size=8",
+        ]
     return [
         "data.label=[label]",
         "data.patient=patient",

@@ -39,8 +39,8 @@ def seed_of(*parts: object) -> int:
     return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF
 
 
-def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu: bool) -> str:
-    """The encoder asked for, or the default that fits method and machine.
+def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu: bool, outlines: bool = False) -> str:
+    """The encoder asked for, or the default that fits method and machine; for `outlines` one of a U-Net.
 
     Raises:
         SettingsError: no such method.
@@ -48,7 +48,9 @@ def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu:
     kind: type[Method] = METHODS.get(method)
     if asked:
         return asked
-    if spatial_dims == 3:
+    if outlines and kind.needs != "vit":
+        return "unet" if on_gpu else "unet_8"
+    if spatial_dims == 3 and not outlines:
         return "resnet18" if kind.needs == "cnn" else "vit_tiny"
     if kind.needs == "vit":
         return "vit_small" if on_gpu else "vit_micro_patch8"

@@ -124,7 +124,7 @@ def make_grid(ground: Ground, settings: Settings, on_gpu: bool = False) -> Grid:
         SettingsError: an unknown method, or an encoder a method cannot use.
     """
     return Grid(
-        methods=chosen_methods(settings, ground.spatial_dims, on_gpu),
+        methods=chosen_methods(settings, ground.spatial_dims, on_gpu, isinstance(ground.task, Segmentation)),
         adaptations=("fine-tune",) if isinstance(ground.task, Segmentation) else settings.adapt.adaptations,
         budgets=ground.budgets,
         seeds=settings.study.seeds,

@@ -24,6 +24,7 @@ from medprior.progress import Progress, silent
 
 COLUMNS = ("path", "label", "patient", "site", "sex", "age", "visit", "effusion", "nodule", "cardiomegaly")
 Kind = Literal["xray", "ct"]
+MASKS = ("organs", "lesions")
 
 
 def make_cohort(
@@ -34,6 +35,7 @@ def make_cohort(
     size: int = 64,
     scans_per_patient: int = 1,
     kind: Kind = "xray",
+    masks: Collection[str] = MASKS,
     labelled: int | Collection[int] | None = None,
     progress: Progress = silent,
 ) -> Path:
@@ -43,6 +45,7 @@ def make_cohort(
     (CT only), and boxes, landmarks and report sentences of every scan to `folder/annotations.json`.
 
     Args:
+        masks: what is outlined in CT; where it is one thing, masks are named as their scans.
         size: pixels or voxels per side.
         scans_per_patient: visits of each patient: the same anatomy, another breath and stance.
         labelled: the patients that `labels.csv` names: their numbers, or how many of the first; all when None.
@@ -52,6 +55,9 @@ def make_cohort(
         OutputError: the folder cannot be written to.
     """
     chosen = _chosen(patients, labelled)
+    for name in masks:
+        if name not in MASKS:
+            raise unknown("mask of a cohort", name, MASKS)
     _check(patients=patients, size=size, scans_per_patient=scans_per_patient, kind=kind)
     root = make_folder(Path(folder))
     for name in ("images", "masks") if kind == "ct" else ("images",):
@@ -63,7 +69,7 @@ def make_cohort(
         said_plainly(root),
     ):
         for person in _visits(seed, patients, scans_per_patient):
-            path, facts = _write_scan(root, person, size, kind)
+            path, facts = _write_scan(root, person, size, kind, masks)
             scans[path] = facts
             if person.patient in chosen:
                 rows.append(_row(path, person))
@@ -102,7 +108,9 @@ def _visits(seed: int, patients: int, visits: int) -> Iterator[Anatomy]:
             yield anatomy(seed, patient, visit)
 
 
-def _write_scan(root: Path, person: Anatomy, size: int, kind: Kind) -> tuple[str, dict[str, Any]]:
+def _write_scan(
+    root: Path, person: Anatomy, size: int, kind: Kind, masks: Collection[str]
+) -> tuple[str, dict[str, Any]]:
     name = f"P{person.patient:05d}_{person.visit}"
     facts = {
         "patient": f"P{person.patient:05d}",
@@ -117,8 +125,12 @@ def _write_scan(root: Path, person: Anatomy, size: int, kind: Kind) -> tuple[str
         return path, facts | _xray_facts(xray)
     path, ct = f"images/{name}.nii.gz", render_ct(person, size)
     _save_volume(root / path, ct.volume, ct)
-    _save_volume(root / f"masks/{name}_organs.nii.gz", ct.organs, ct)
-    _save_volume(root / f"masks/{name}_lesions.nii.gz", ct.lesions, ct)
+    for what in masks:
+        outlined = {"organs": ct.organs, "lesions": ct.lesions}[what]
+        called = name if len(masks) == 1 else f"{name}_{what}"
+        _save_volume(root / f"masks/{called}.nii.gz", outlined, ct)
+    if "organs" in masks:
+        write_json(root / "masks/dataset.json", {"labels": {name: number for number, name in enumerate(ORGANS)}})
     return path, facts | _ct_facts(ct, person)
 
 

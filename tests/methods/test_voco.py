@@ -148,6 +148,13 @@ def test_both_separations_are_as_written() -> None:
     assert separation(bases, torch.zeros_like(known), "code").item() == 0
 
 
+def test_cosines_are_not_rounded_where_networks_are() -> None:
+    bases, known = random_unit(2, 5, 3).float(), torch.ones(2, 5, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = separation(bases, known, "paper")
+    assert torch.equal(rounded, separation(bases, known, "paper"))
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("momentum", [None, 0.5])
 def test_the_loss_is_the_sum_over_the_crops_of_one_pass(form: str, momentum: float | None) -> None:

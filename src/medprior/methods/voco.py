@@ -164,13 +164,19 @@ def separation(bases: Tensor, known: Tensor, form: Form) -> Tensor:
 
     In the paper the mean of |cosine|, in the authors' code that of the squares of those above 0.
     """
-    cosine = bases @ bases.transpose(1, 2)
+    cosine = _cosine(bases, bases)
     pairs = (known.unsqueeze(1) & known.unsqueeze(2)).triu(diagonal=1)
     return _mean(cosine.abs() if form == "paper" else cosine.relu().square(), pairs)
 
 
 def _likeness(crops: Tensor, bases: Tensor) -> Tensor:
-    return (crops @ bases.transpose(1, 2)).relu()
+    return _cosine(crops, bases).relu()
+
+
+def _cosine(crops: Tensor, bases: Tensor) -> Tensor:
+    """(B, k, n) from embeddings (B, k, D) and (B, n, D) of unit length."""
+    with torch.autocast(crops.device.type, enabled=False):  # the logarithm magnifies what bf16 rounds off
+        return crops @ bases.transpose(1, 2)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ set -eu
 out=$1 part=$2
 cnn=regnetx_002
 BUDGETS=${BUDGETS:-48,96,all}
-study() { recipe=$1; shift; medprior compare "recipes/$recipe.yaml" --out "$out/$part" --size 96 --set study.threads=1 --set study.workers=1 "$@"; }
+study() { recipe=$1; shift; medprior compare "recipes/$recipe.yaml" --out "$out/$part" --size 96 --set study.threads=1 --set "study.workers=${WORKERS:-1}" "$@"; }
 case $part in
 main)    study ct-study --budgets "$BUDGETS" --set "pretrain.arms=[simclr@$cnn, spark@$cnn]" \
              --set pretrain.steps=300 --set adapt.steps=150 ;;

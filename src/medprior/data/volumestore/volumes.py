@@ -274,5 +274,6 @@ class VolumeStore:
 
 def _none_stored(catalog: Catalog, failures: dict[int, str]) -> DataError:
     row, reason = min(failures.items())
-    what = f"none of the {len(failures):,} scans could be stored; the first: {reason}"
+    several = f"none of the {len(failures):,} scans could be stored; the first: "
+    what = several + reason if len(failures) > 1 else reason
     return DataError(what, where=str(catalog.table["path"].iat[row]), do="Check that the files are there and whole")

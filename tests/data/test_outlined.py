@@ -425,10 +425,7 @@ def test_several_masks_of_an_image_and_files_that_are_none(apart, tmp_path):
 
 REAL = {
     "msd-task04-hippocampus": (200, ("1", "2")),
-    "chase-db1": (28, ("foreground",)),
     "monuseg": (6, ("foreground",)),
-    "isbi2012-em": (24, ("foreground",)),
-    "covid-chestxray": (43, ("foreground",)),
 }
 
 

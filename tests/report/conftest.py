@@ -13,7 +13,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from medprior.data.annotations.join import join_labels
 from medprior.data.catalog import Catalog, build_catalog
-from medprior.report.content import Budget, DataSummary, Gallery, ReportContent, Rows
+from medprior.report.content import (
+    Budget,
+    DataSummary,
+    Gallery,
+    OutlinedScan,
+    Outlines,
+    Plane,
+    ReportContent,
+    Rows,
+)
 
 BUDGETS = {21: 143, 53: 371, 106: 748, 425: 2911}
 SCORES = {
@@ -44,6 +53,8 @@ def made_up() -> ReportContent:
         ),
         budgets=tuple(Budget(patients, images) for patients, images in BUDGETS.items()),
         per_class=_per_class(),
+        class_note="The intervals are over test patients.",
+        outlines=_outlines(images),
         examples=Gallery(images, [f"Row {37 * n}, {('COVID', 'NonCOVID')[n % 2]}" for n in range(24)]),
         reconstructions={"mae": Rows(("image", "masked", "restored"), _restored(images[:4]), _captions(4))},
         views={
@@ -153,6 +164,23 @@ def _viewed(images: np.ndarray) -> np.ndarray:
     zoomed = [np.kron(crop, np.ones((2, 2))) for crop in crops]
     views = [images, np.clip(zoomed[0] * 1.2, 0, 255), 255 * (zoomed[1] / 255) ** 0.7]
     return np.stack(views, axis=1).astype(np.uint8)
+
+
+def _outlines(images: np.ndarray) -> Outlines:
+    """Two lungs as two classes, and the same moved."""
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    truth = sum((1 + (side > 0)) * (np.hypot((x - 0.36 * side) / 0.27, y / 0.4) < 1) for side in (-1, 1))
+    scans = [
+        OutlinedScan(
+            place,
+            37 * n,
+            dice,
+            [Plane(name, images[n], truth, np.roll(truth, moved, n), (2.0, 1.0)) for name in ("axial", "sagittal")],
+        )
+        for n, (place, dice, moved) in enumerate((("worst", 0.41, 9), ("best", 0.93, 1)))
+    ]
+    arms = [("scratch", scans), ("spark", [*scans[:1], OutlinedScan("best", 9, 0.95)])]
+    return Outlines(["left lung", "right lung"], [(21, arms), (425, arms)])
 
 
 def _training() -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medprior.study.classes import class_scores
+from medprior.evaluation.segmentation import METRICS
+from medprior.study.classes import COLUMNS, class_scores, class_table, outline_scores
 from medprior.study.results import CellResult, StudyResults
 
 
@@ -40,3 +41,51 @@ def test_unknown_labels_are_left_out() -> None:
     }
     assert found["x"] == pytest.approx(roc_auc_score(targets[:, 0], scores[:, 0]))
     assert found["y"] == pytest.approx(roc_auc_score(targets[50:, 1], scores[50:, 1]))
+
+
+def outlined(dice: np.ndarray, seed: int, fold: int = 0) -> CellResult:
+    """Scores (N, K) of the two scans of each of N / 2 patients; HD95 and surface Dice follow Dice."""
+    n = len(dice)
+    scores = np.stack([dice, 20 * (1 - dice), dice / 2], axis=-1)
+    rows = np.arange(n) + n * fold
+    return CellResult(
+        "genesis", "unet_8", "genesis", "fine-tune", 4, 4, seed, 0, fold, rows, scores,
+        np.isfinite(dice).astype(float), rows // 2, n_train=4, n_test=n,
+    )  # fmt: skip
+
+
+def test_outlines_of_a_class_are_means_over_scans_seeds_and_then_patients() -> None:
+    rng = np.random.default_rng(0)
+    dice = [rng.uniform(0.3, 0.9, (40, 2)) for _ in range(3)]
+    for one in dice:
+        one[:6, 1] = np.nan
+    results = StudyResults([outlined(one, s) for s, one in enumerate(dice)], "segmentation", ("ball", "rod"))
+    found = {(one.name, one.metric): one for one in outline_scores(results)}
+    assert set(found) == {(name, metric) for name in results.names for metric in METRICS}
+    patients = np.stack(dice).mean(0).reshape(20, 2, 2).mean(1)
+    for k, name in enumerate(results.names):
+        one = found[name, "dice"]
+        assert one.score.value == pytest.approx(np.nanmean(patients[:, k]), abs=1e-12)
+        assert one.patients == 20 - 3 * k and one.seeds == 3
+        assert one.score.low is not None and one.score.low < one.score.value < one.score.high
+        assert found[name, "hd95"].score.value == pytest.approx(20 * (1 - one.score.value))
+        assert found[name, "surface_dice"].score.value == pytest.approx(one.score.value / 2)
+
+
+def test_folds_are_joined_and_few_patients_have_no_interval() -> None:
+    dice = np.linspace(0.2, 0.9, 16).reshape(16, 1)
+    both = StudyResults([outlined(dice, 0), outlined(dice, 0, fold=1)], "segmentation", ("ball",))
+    one = StudyResults([outlined(dice, 0)], "segmentation", ("ball",))
+    assert [found.patients for found in outline_scores(both)] == [16] * 3
+    assert all(found.score.low is not None for found in outline_scores(both))
+    assert [found.patients for found in outline_scores(one)] == [8] * 3
+    table = class_table(one)
+    assert list(table) == list(COLUMNS)
+    assert table["low"].isna().all() and table["high"].isna().all()
+    assert table["mean"].iloc[0] == pytest.approx(dice.mean())
+
+
+def test_a_class_that_no_patient_has_is_left_out() -> None:
+    dice = np.column_stack([np.linspace(0.2, 0.9, 30), np.full(30, np.nan)])
+    results = StudyResults([outlined(dice, 0)], "segmentation", ("ball", "rod"))
+    assert {found.name for found in outline_scores(results)} == {"ball"}

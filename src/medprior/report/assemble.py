@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from medprior.backbones.encoder import Encoder
 from medprior.data.store.pixels import PixelStore
 from medprior.methods.method import Batch, Clock
-from medprior.report.content import Budget, ClassScore, DataSummary, Gallery, Problem, ReportContent, Rows
+from medprior.report.content import (
+    Budget,
+    ClassScore,
+    DataSummary,
+    Gallery,
+    Problem,
+    ReportContent,
+    Rows,
+    names_of,
+    scans_of,
+)
+from medprior.report.outlines import note_on_classes, outlines_of, scores_by_class
 from medprior.report.page import write_report
 from medprior.study.arms import BORROWED, Pretraining
 from medprior.study.classes import class_scores
@@ -36,18 +47,20 @@ def report(outcome: Outcome, command: str) -> Path:
 
 def content_of(outcome: Outcome, command: str) -> ReportContent:
     """Everything the page shows, gathered from the study's folder."""
-    ground, grid = outcome.ground, outcome.grid
+    ground, grid, verdict = outcome.ground, outcome.grid, outcome.verdict
     images = {b: len(ground.budget(b, 0, 0)) for b in grid.budgets}
     first = [Pretraining(m, b, 0, 0) for m, b in grid.methods if m not in BORROWED]
     hours = outcome.seconds / 3600
-    facts = {k: ", ".join(v) if isinstance(v, list) else str(v) for k, v in environment().items()}
+    facts = {k: ", ".join(v) or "none" if isinstance(v, list) else str(v) for k, v in environment().items()}
     return ReportContent(
-        title=f"What pre-training was worth on {len(ground.catalog):,} images",
-        verdict=outcome.verdict,
+        title=f"What pre-training was worth on {len(ground.catalog):,} {scans_of(verdict, len(ground.catalog))}",
+        verdict=verdict,
         summary=_summary(outcome),
         plan=[*outcome.found, *outcome.planned],
         budgets=[Budget(b, n) for b, n in images.items()],
-        per_class=_per_class(outcome),
+        per_class=scores_by_class(outcome) if ground.crops else _per_class(outcome),
+        class_note=note_on_classes(outcome) if ground.crops else "",
+        outlines=outlines_of(outcome) if ground.crops else None,
         examples=_examples(outcome),
         reconstructions=_reconstructions(outcome, first),
         views=_views(outcome, first),
@@ -113,12 +126,10 @@ def _count(targets: NDArray[np.float64], k: int) -> int:
 
 def _per_class(outcome: Outcome) -> list[ClassScore]:
     """AUROC of each class against the rest at the largest budget."""
-    if outcome.ground.crops:
-        return []
-    budget = max(outcome.grid.budgets)
+    budget, names = max(outcome.grid.budgets), names_of(outcome.verdict)
     return [
         {
-            "arm": found.arm.name if found.arm.scratch else f"{found.arm.name}, {found.arm.adaptation}",
+            "arm": names[found.arm.name, found.arm.adaptation, found.arm.encoder],
             "budget": budget,
             "class": found.name,
             "metric": "AUROC",
@@ -201,8 +212,15 @@ def _reconstructions(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Row
             batch = Batch(index=torch.from_numpy(rows), seed=0, clock=Clock(0, 1, 0))
             parts = trainer.method.reconstruct(views, batch)
         images = np.stack([_bytes(part) for part in parts], axis=1)
-        sheets[which.method] = Rows(["target", "masked", "reconstruction"], images, [f"row {row}" for row in rows])
+        seen = "masked" if behind_grey(parts[0], parts[1]) else "as seen"
+        sheets[which.method] = Rows(["target", seen, "reconstruction"], images, [f"row {row}" for row in rows])
     return sheets
+
+
+def behind_grey(target: torch.Tensor, seen: torch.Tensor) -> bool:
+    """Whether what an encoder was not given as it is, and there is some, was all hidden behind one grey."""
+    changed = seen[seen != target]
+    return len(changed) > 0 and bool(changed.min() == changed.max())
 
 
 def _trainer(outcome: Outcome, which: Pretraining) -> Any:

@@ -10,8 +10,13 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from medprior.evaluation.segmentation import METRICS as OUTLINE_METRICS
+
 Images = npt.NDArray[np.uint8]
 """Pixels as they are drawn, (N, C, H, W) uint8; C = 1 is grey, C = 3 is colour."""
+
+Labels = npt.NDArray[Any]
+"""Class indices of pixels, (H, W); 0 is the background."""
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """(steps, values) of one quantity of a training run; values that are not finite leave a gap."""
@@ -88,6 +93,50 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Plane:
+    """A plane of a scan with its true outlines and those of a model.
+
+    Attributes:
+        name: axial, coronal or sagittal; "" for an image.
+        pixels: (C, h, w) uint8, of the same box as the label maps, in as many pixels as there are.
+        truth, predicted: (H, W).
+        spacing: mm per pixel of the label maps, down and across.
+    """
+
+    name: str
+    pixels: Images
+    truth: Labels
+    predicted: Labels
+    spacing: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class OutlinedScan:
+    """A test scan as a model outlined it: `place` among all (worst, middle, best), row and mean Dice.
+
+    Without planes it is not shown: it cannot be read any more, or text may be burnt into it.
+    """
+
+    place: str
+    row: int
+    dice: float
+    planes: Sequence[Plane] = ()
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Test scans with outlines.
+
+    Attributes:
+        classes: names of the classes beside the background, the first is 1 in the label maps.
+        shown: (budget, [(name of an arm, its scans)]).
+    """
+
+    classes: Sequence[str]
+    shown: Sequence[tuple[int, Sequence[tuple[str, Sequence[OutlinedScan]]]]]
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything one report shows; a part left at its default is left out of the page.
 
@@ -98,6 +147,8 @@ class ReportContent:
         plan: what was chosen and why, one line each.
         budgets: label budgets in patients and images.
         per_class: scores per class.
+        class_note: a sentence on the intervals of those.
+        outlines: test scans with their true outlines and those of models.
         examples: images of the data set.
         reconstructions: per method, rows of target, masked, reconstruction.
         views: per method, rows of the original and its views.
@@ -115,6 +166,8 @@ class ReportContent:
     plan: Sequence[str] = ()
     budgets: Sequence[Budget] = ()
     per_class: Sequence[ClassScore] = ()
+    class_note: str = ""
+    outlines: Outlines | None = None
     examples: Gallery | None = None
     reconstructions: Mapping[str, Rows] = field(default_factory=dict)
     views: Mapping[str, Rows] = field(default_factory=dict)
@@ -180,10 +233,32 @@ def savings_of(verdict: Mapping[str, Any]) -> list[Saving]:
     return [_saving(row, series) for row in verdict.get("labels_saved", ())]
 
 
+def names_of(verdict: Mapping[str, Any]) -> dict[Key, str]:
+    """What each arm of a verdict is called."""
+    return {key: one.name for key, one in _series_by_key(verdict).items()}
+
+
 def unit_of(verdict: Mapping[str, Any], count: int = 2) -> str:
     """The word for what a budget counts, in the number that `count` asks for."""
     word = str(verdict.get("unit") or "patients").removesuffix("s")
+    word = scans_of(verdict, 1) if word == "image" else word
     return word if count == 1 else f"{word}s"
+
+
+def scans_of(verdict: Mapping[str, Any], count: int = 2) -> str:
+    """The word for what the folder holds: images, or where outlines are learnt scans, which may be volumes."""
+    word = "scan" if is_outlined(verdict) else "image"
+    return word if count == 1 else f"{word}s"
+
+
+def labelled_of(verdict: Mapping[str, Any]) -> str:
+    """What patients of a budget are: labelled, or annotated where a label is an outline."""
+    return "annotated" if is_outlined(verdict) else "labelled"
+
+
+def is_outlined(verdict: Mapping[str, Any]) -> bool:
+    """Whether what is judged are outlines."""
+    return verdict.get("metric") in OUTLINE_METRICS
 
 
 def _series_by_key(verdict: Mapping[str, Any]) -> dict[Key, Series]:

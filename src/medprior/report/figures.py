@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from medprior.report import axes
 from medprior.report.axes import Scale, element, line, text
-from medprior.report.content import Curve, Point, Saving, Series, series_of, unit_of
+from medprior.report.content import Curve, Point, Saving, Series, labelled_of, scans_of, series_of, unit_of
 from medprior.report.marks import arrow, group, marker, path, shape, style_class
 from medprior.report.wording import fixed, metric_name, number, ratio_text
 
@@ -52,16 +52,18 @@ def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow:
     x = Scale(budgets[0], budgets[-1], frame.left + 26, frame.right - 22, log=True)
     low, high = axes.score_domain(value for point in points for value in _extent(point))
     y = Scale(low, high, frame.bottom - 8, frame.top + 4)
-    metric, unit = metric_name(verdict["metric"]), unit_of(verdict)
+    metric, unit, labelled = metric_name(verdict["metric"]), unit_of(verdict), labelled_of(verdict)
+    several = not narrow and any(images[budget] != budget for budget in budgets if budget in images)
+    owned = {budget: f"{count:,} {scans_of(verdict)}" for budget, count in images.items()} if several else {}
     drawn = [
         *_score_axis(frame, y, metric, CHANCE.get(str(verdict["metric"]).casefold())),
-        *_budget_axis(frame, x, budgets, {} if narrow else images, f"labelled {unit} (log scale)"),
+        *_budget_axis(frame, x, budgets, owned, f"{labelled} {unit} (log scale)"),
         *_lines(series, x, y),
         *(() if narrow else _line_labels(series, frame, y)),
         *_columns(frame, x, budgets),
     ]
     names = ", ".join(one.name for one in series)
-    label = f"Line chart: {metric} against labelled {unit}, {budgets[0]} to {budgets[-1]}, for {names}. "
+    label = f"Line chart: {metric} against {labelled} {unit}, {budgets[0]} to {budgets[-1]}, for {names}. "
     return axes.picture(
         frame.width, frame.height, label + "The table of scores holds every value.", drawn, _shape(narrow)
     )
@@ -135,15 +137,14 @@ def _score_axis(frame: Frame, y: Scale, title: str, chance: float | None) -> Ite
 
 
 def _budget_axis(
-    frame: Frame, x: Scale, budgets: Sequence[int], images: Mapping[int, int], title: str
+    frame: Frame, x: Scale, budgets: Sequence[int], owned: Mapping[int, str], title: str
 ) -> Iterator[Markup]:
     yield line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")
-    owned = any(images[budget] != budget for budget in budgets if budget in images)
     for budget in axes.budget_ticks(budgets, x, 62 if owned else 30):
         yield line(x(budget), frame.bottom, x(budget), frame.bottom + 5, "axis")
         yield text(x(budget), frame.bottom + 19, f"{budget:,}", "tick strong", "middle")
-        if owned and budget in images:
-            yield text(x(budget), frame.bottom + 33, f"{images[budget]:,} images", "tick", "middle")
+        if budget in owned:
+            yield text(x(budget), frame.bottom + 33, owned[budget], "tick", "middle")
     yield text((frame.left + frame.right) / 2, frame.height - 4, title, "tick", "middle")
 
 

@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medprior.errors import OutputError
-from medprior.report import sections, wording
-from medprior.report.content import ReportContent, unit_of
+from medprior.report import drawings, sections, wording
+from medprior.report.content import ReportContent, labelled_of, scans_of, unit_of
 
 SIZE_LIMIT = 5_000_000
 WARNINGS_ABOVE = 3
@@ -38,6 +38,7 @@ SECTIONS = (
     Section("saved", "Labels saved", sections.saved),
     Section("scores", "Scores", sections.scores),
     Section("classes", "Classes", sections.classes),
+    Section("outlines", "Outlines", drawings.outlines),
     Section("examples", "Examples", sections.examples),
     Section("reconstructions", "Reconstructions", sections.reconstructions),
     Section("views", "Views", sections.views),
@@ -75,6 +76,9 @@ def render(content: ReportContent, *, image_side: int = IMAGE_SIDES[0]) -> str:
         .get_template("report.html")
         .render(
             content=content,
+            scan=scans_of(verdict, 1),
+            scans=scans_of(verdict),
+            labelled=labelled_of(verdict),
             byline=_byline(content),
             sentences=list(verdict.get("sentences", ())),
             warnings=warnings[:WARNINGS_ABOVE],
@@ -95,7 +99,7 @@ def _byline(content: ReportContent) -> list[str]:
         metric = wording.metric_name(verdict.get("metric", "scores"))
         facts.append(f"{metric} on {tested:,} test {unit_of(verdict, tested)}")
     if summary is not None:
-        facts.append(f"{summary.images:,} images")
+        facts.append(f"{summary.images:,} {scans_of(verdict, summary.images)}")
         facts += [summary.modality] if summary.modality else []
     return facts
 

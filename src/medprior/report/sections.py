@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medprior.report import figures, marks, pictures, wording
-from medprior.report.content import ReportContent, Rows, Series, savings_of, series_of, unit_of
+from medprior.report.content import (
+    ClassScore,
+    ReportContent,
+    Rows,
+    Series,
+    labelled_of,
+    names_of,
+    savings_of,
+    series_of,
+    unit_of,
+)
 
 Context = dict[str, Any] | None
 MAX_RESULTS = 400
@@ -23,10 +33,7 @@ def curves(content: ReportContent, image_side: int) -> Context:
         "wide": figures.efficiency(content.verdict, images),
         "narrow": figures.efficiency(content.verdict, images, narrow=True),
         "arms": [(marks.swatch(one), one.name) for one in series],
-        "readings": [
-            (f"{budget:,} labelled {unit_of(content.verdict, budget)}", _reading(series, budget, _digits(series)))
-            for budget in budgets
-        ],
+        "readings": [(_budget_said(content, budget), _reading(series, budget, _digits(series))) for budget in budgets],
         "metric": wording.metric_name(content.verdict.get("metric", "score")),
         "unit": unit_of(content.verdict),
         "longer": any(one.role == "longer" for one in series),
@@ -78,7 +85,7 @@ def classes(content: ReportContent, image_side: int) -> Context:
     rows = content.per_class
     if not rows:
         return None
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    arms = _in_order(content, dict.fromkeys(row["arm"] for row in rows))
     names = list(dict.fromkeys(row["class"] for row in rows))
     tables = []
     for metric in dict.fromkeys(row["metric"] for row in rows):
@@ -87,16 +94,26 @@ def classes(content: ReportContent, image_side: int) -> Context:
             (budget, [(name, [found.get((budget, name, arm)) for arm in arms]) for name in names])
             for budget in sorted({key[0] for key in found})
         ]
-        tables.append((wording.metric_name(metric), groups))
-    widths = [row["high"] - row["low"] for row in rows if row["low"] is not None and row["high"] is not None]
+        tables.append((wording.metric_name(metric), groups, wording.digits_for(_widths(found.values()))))
+    widths = _widths(rows)
     return {
         "tables": tables,
         "arms": arms,
-        "digits": wording.digits_for(widths),
+        "note": content.class_note,
         "unit": unit_of(content.verdict),
         "bounded": bool(widths),
         "bare": len(widths) < len(rows),
     }
+
+
+def _in_order(content: ReportContent, arms: Iterable[str]) -> list[str]:
+    """Arms as the figures have them, scratch first."""
+    known = list(names_of(content.verdict).values())
+    return sorted(arms, key=lambda arm: known.index(arm) if arm in known else len(known))
+
+
+def _widths(rows: Iterable[ClassScore]) -> list[float]:
+    return [row["high"] - row["low"] for row in rows if row["low"] is not None and row["high"] is not None]
 
 
 def examples(content: ReportContent, image_side: int) -> Context:
@@ -121,7 +138,8 @@ def training(content: ReportContent, image_side: int) -> Context:
     ]
     drawn = [panel for panel in panels if panel[-1]]
     looked = any("effective_rank" in curves for curves in content.training.values())
-    return {"panels": drawn, "looked": looked} if drawn else None
+    probed = any(name.startswith("probe") for curves in content.training.values() for name in curves)
+    return {"panels": drawn, "looked": looked, "probed": probed} if drawn else None
 
 
 def data(content: ReportContent, image_side: int) -> Context:
@@ -156,6 +174,10 @@ def cell(row: Mapping[str, Any] | Any, digits: int = 2) -> dict[str, str]:
         return {"mean": "–", "interval": ""}
     mean, low, high = (row[key] if isinstance(row, Mapping) else getattr(row, key) for key in ("mean", "low", "high"))
     return {"mean": wording.fixed(mean, digits), "interval": wording.interval(low, high, digits)}
+
+
+def _budget_said(content: ReportContent, budget: int) -> str:
+    return f"{budget:,} {labelled_of(content.verdict)} {unit_of(content.verdict, budget)}"
 
 
 def _sheets(rows: Mapping[str, Rows], image_side: int) -> Context:

@@ -66,9 +66,11 @@ def ratio_text(ratio: float | None, low: float | None, high: float | None) -> st
 
 
 def digits_for(widths: Iterable[float]) -> int:
-    """Decimals that the intervals warrant: three only where most of them are narrower than 0.02."""
+    """Decimals that the intervals warrant: three only where most of them are narrower than 0.02, one where most are
+    wider than 1."""
     ordered = sorted(widths)
-    return 3 if ordered and ordered[len(ordered) // 2] < 0.02 else 2
+    middle = ordered[len(ordered) // 2] if ordered else 0.1
+    return 3 if middle < 0.02 else 2 if middle <= 1 else 1
 
 
 def _plain(value: float | None) -> str:

@@ -19,6 +19,7 @@ from medprior.study.best import is_whole, take_home
 from medprior.study.bestoutlines import take_home_outliner
 from medprior.study.cells import Bench
 from medprior.study.choice import Chosen, check_methods, chosen_methods, without_missing
+from medprior.study.classes import class_table
 from medprior.study.found import write_problems, write_rows
 from medprior.study.ground import Ground, prepare
 from medprior.study.measure import measure_rates
@@ -60,7 +61,8 @@ def run_study(
 ) -> Outcome:
     """Folder in, verdict out. The same call on the same folder resumes.
 
-    Writes `results.csv`, `scores.csv`, `verdict.json`, `best/` and everything in between below `out`.
+    Writes `results.csv`, `scores.csv`, `classes.csv` (of outlines), `verdict.json`, `best/` and everything in between
+    below `out`.
 
     Raises:
         MedpriorError: bad input, another study in `out`, no space; or Interrupted. Finished cells stay.
@@ -238,6 +240,8 @@ def _write(out: Path, results: StudyResults, verdict: dict[str, Any]) -> None:
     with said_plainly(out):
         text = results.table().to_csv(index=False, float_format="%.6f")
         scores = score_table(results, verdict).to_csv(index=False, float_format="%.6f")
+        if results.kind == "segmentation":
+            write_text(out / "classes.csv", class_table(results).to_csv(index=False, float_format="%.6f"))
     write_text(out / "results.csv", text)
     write_text(out / "scores.csv", scores)
     write_json(out / "verdict.json", verdict)

@@ -107,9 +107,12 @@ def box_classes(catalog: Catalog) -> list[str]:
 
 
 def legend(catalog: Catalog, classes: Sequence[str]) -> list[tuple[str, str]]:
-    """What is drawn in which style of the page: boxes by class, then masks by the values in their files."""
+    """What is drawn in which style of the page: boxes by class, then masks by their classes where outlines are to be
+    learnt, else by the values in their files."""
     values = [value for value in catalog.mask_classes if value]
     masks = [f"mask, value {value:g}" for value in values] if len(values) > 1 else ["mask"] * len(values)
+    if catalog.labels is not None and catalog.labels.kind == "segmentation":
+        masks = list(catalog.labels.names)
     return [(name, _style(i)) for i, name in enumerate([*classes, *masks])]
 
 

@@ -55,7 +55,7 @@ def test_average_equals_the_integral_in_float64(one_by_one, d, size, scales, shi
         affine[0, axis, axis], affine[0, axis, -1] = signs[axis] * scales[axis], shifts[axis]
     scan, *where = (torch.from_numpy(x) for x in (image, content, affine))
     widest = max(scales[:d]) * 16 / size if one_by_one else None
-    pixels, _ = average(scan, whole(d, 16, CPU), *where, size, widest)
+    pixels, _ = average(scan, whole(d, 16, CPU), *where, (size,) * d, widest)
     np.testing.assert_allclose(pixels[0], reference(image[0], content[0], affine[0], size), atol=1e-5)
 
 
@@ -68,8 +68,8 @@ def test_pixels_looked_up_one_by_one_make_the_same_views(d):
     content = torch.tensor([-0.9, 1.0]).expand(batch, d, 2)
     affine = torch.diag_embed(torch.rand(batch, d, generator=rng) * 0.8 + 0.05)
     affine = torch.cat([affine, torch.rand(batch, d, 1, generator=rng) - 0.5], dim=2)
-    widest = 0.85 * 20 / size
-    (expected, inside), (found, also) = (average(images, place, content, affine, size, w) for w in (None, widest))
+    shape, widest = (size,) * d, 0.85 * 20 / size
+    (expected, inside), (found, also) = (average(images, place, content, affine, shape, w) for w in (None, widest))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert torch.equal(inside, also) and 0 < expected.count_nonzero() < expected.numel()
     assert found.movedim(1, -1).is_contiguous() == expected.movedim(1, -1).is_contiguous()
@@ -83,7 +83,7 @@ def test_whole_factors_are_block_means(d, factor, one_by_one):
     pool = torch.nn.functional.avg_pool2d if d == 2 else torch.nn.functional.avg_pool3d
     affine = torch.eye(d, d + 1).expand(2, d, d + 1)
     content, widest = torch.tensor([-1.0, 1.0]).expand(2, d, 2), float(factor) if one_by_one else None
-    pixels, valid = average(image, whole(d, 16, CPU), content, affine, 16 // factor, widest)
+    pixels, valid = average(image, whole(d, 16, CPU), content, affine, (16 // factor,) * d, widest)
     torch.testing.assert_close(pixels, pool(image, factor), atol=1e-6, rtol=0)
     assert valid.all()
 
@@ -96,7 +96,7 @@ def test_padding_is_never_mixed_in(one_by_one):
     content = torch.tensor([[[-1.0, 1.0], [7 / 16 - 1, 25 / 16 - 1]]])
     for size in (5, 11, 32, 50):
         pixels, valid = average(
-            image, whole(2, 32, CPU), content, torch.eye(2, 3)[None], size, 32 / size if one_by_one else None
+            image, whole(2, 32, CPU), content, torch.eye(2, 3)[None], (size, size), 32 / size if one_by_one else None
         )
         torch.testing.assert_close(pixels, valid.float(), atol=1e-5, rtol=0)
         centres = (np.arange(size) + 0.5) / size * 32

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from medprior.data.catalog import build_catalog
 from medprior.data.volumestore.volumes import VolumeStore
 from medprior.errors import SettingsError
-from medprior.views.crops import cut, window_side
+from medprior.views.crops import cut, window_shape
 from medprior.views.engine import render
 from medprior.views.plan import ViewPlan, ViewSpec, independent
 from medprior.views.recipe import ViewRecipe
@@ -161,10 +161,10 @@ def test_crops_do_not_depend_on_their_batch(volumes):
 
 
 def test_the_window_is_no_larger_than_needed():
-    assert window_side(EXACT) == 16
-    assert window_side(replace(EXACT, pitch=(1.0, 2.0))) == 34
-    assert window_side(replace(EXACT, rotation=10.0)) < 1.45 * 16 + 3
-    assert window_side(replace(EXACT, rotation=90.0)) == 30
+    assert window_shape(EXACT) == (16, 16, 16)
+    assert window_shape(replace(EXACT, pitch=(1.0, 2.0))) == (34, 34, 34)
+    assert max(window_shape(replace(EXACT, rotation=10.0))) < 1.45 * 16 + 3
+    assert window_shape(replace(EXACT, rotation=90.0)) == (30, 30, 30)
 
 
 def test_volumes_come_from_their_store(tmp_path: Path):

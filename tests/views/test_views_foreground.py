@@ -171,7 +171,7 @@ def test_windows_of_aimed_views_lie_on_stored_voxels_and_hold_the_aim(
     corner = (moved[..., 3] + 1) * lengths / 2 - size / 2
     torch.testing.assert_close(corner, corner.round(), rtol=0, atol=1e-4)
     for row, at, label, voxel in zip(
-        rows, corner_of(moved, lengths, size).int(), aims.labels, aims.voxels, strict=True
+        rows, corner_of(moved, lengths, recipe.shape).int(), aims.labels, aims.voxels, strict=True
     ):
         crop = store.mask_crop(row, at.tolist(), (size,) * 3)
         assert crop[tuple((voxel - at).tolist())] == int(label)
@@ -195,7 +195,7 @@ def test_crops_of_images_are_aimed_as_those_of_volumes(tmp_path: Path, size: int
     aims = draw_aims(find_foreground(store, [0, 1]), lengths, key, 1.0)
     assert set(aims.labels.tolist()) == {1, 2}
     drawn = draw_affine(ViewRecipe(size, 2, pitch=(1.0, 1.0)), torch.tensor([-1.0, 1.0]).expand(40, 2, 2), long, key)
-    corners = corner_of(aim(drawn, long, aims, on_pixels=True), long, size)
+    corners = corner_of(aim(drawn, long, aims, on_pixels=True), long, (size, size))
     for row, corner, label, voxel in zip(rows, corners.int(), aims.labels, aims.voxels, strict=True):
         crop = store.mask_crop(row, corner.tolist(), (size, size))
         assert crop[tuple((voxel - corner).tolist())] == int(label)

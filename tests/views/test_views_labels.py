@@ -26,12 +26,12 @@ def windows_of(recipe: ViewRecipe, maps: torch.Tensor, position: int) -> Window:
     lengths = torch.tensor([maps.shape[1:]] * count).float()
     content = torch.tensor([-1.0, 1.0]).expand(count, d, 2)
     affine = draw_affine(recipe, content, lengths, Key(3, 5, torch.arange(count), position))
-    side = reach(recipe)
-    corner = corner_of(affine, lengths, side)
-    labels = torch.zeros(count, *[side] * d, dtype=torch.uint8)
+    window = reach(recipe)
+    corner = corner_of(affine, lengths, window)
+    labels = torch.zeros(count, *window, dtype=torch.uint8)
     for i in range(count):
         low = corner[i].long()
-        index = [low[axis] + torch.arange(side) for axis in range(d)]
+        index = [low[axis] + torch.arange(window[axis]) for axis in range(d)]
         inside = [(at >= 0) & (at < maps.shape[1 + axis]) for axis, at in enumerate(index)]
         whole = maps[i]
         for axis, (at, known) in enumerate(zip(index, inside, strict=True)):
@@ -52,7 +52,7 @@ def test_classes_are_those_of_the_pixels_that_lie_there(d: int, changes: dict[st
     maps = torch.from_numpy(np.random.default_rng(d).integers(0, 6, (5, *LENGTHS[d]), dtype=np.uint8))
     recipe = recipe_of(d, **changes)
     window = windows_of(recipe, maps, 0)
-    seen = see_labels(window.labels, window.place, window.affine, recipe.size)
+    seen = see_labels(window.labels, window.place, window.affine, recipe.shape)
     centres = (2 * np.arange(recipe.size) + 1) / recipe.size - 1
     grid = np.stack(np.meshgrid(*[centres] * d, indexing="ij")).reshape(d, -1)
     for i, affine in enumerate(window.affine.double().numpy()):
@@ -82,7 +82,7 @@ def test_a_volume_shorter_than_the_view_is_ignored_around() -> None:
     labels = torch.ones(1, 12, 12, 12, dtype=torch.uint8)
     place = Place(torch.full((1, 3), -4.0), torch.full((1, 3), 4.0))
     affine = torch.cat([torch.eye(3) * 3, torch.zeros(3, 1)], dim=1).unsqueeze(0)
-    seen = see_labels(labels, place, affine, 12)
+    seen = see_labels(labels, place, affine, (12, 12, 12))
     assert (seen == 1).sum() == 4**3 and (seen == IGNORED).sum() == 12**3 - 4**3
 
 

@@ -59,7 +59,7 @@ def test_float32_equals_float64_to_1e_5(d, stored, size, store, smooth):
     scans = store(smooth(1, 1, stored, d))
     affine = turned(d, 20, 0.8)
     levels = Levels(scans.pixels.float(), scans.levels, whole(d, stored, CPU))
-    pixels, _ = resample(levels, scans.content, torch.from_numpy(affine)[None].float(), size, reduced=True)
+    pixels, _ = resample(levels, scans.content, torch.from_numpy(affine)[None].float(), (size,) * d, reduced=True)
     expected = reference(scans.pixels[0, 0].numpy(), stored, affine, size)
     np.testing.assert_allclose(pixels[0, 0] / 255, expected / 255, atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_one_tap_is_enough_where_nothing_is_reduced(d, store, smooth):
     scans = store(smooth(1, 1, 32, d))
     affine = torch.from_numpy(turned(d, 15, 0.6))[None].float()
     levels = Levels(scans.pixels.float(), scans.levels, whole(d, 32, CPU))
-    one, several = (resample(levels, scans.content, affine, 24, reduced=reduced)[0] for reduced in (False, True))
+    one, several = (resample(levels, scans.content, affine, (24,) * d, reduced=reduced)[0] for reduced in (False, True))
     torch.testing.assert_close(one, several, atol=1e-3, rtol=0)
 
 
@@ -80,8 +80,8 @@ def test_reduction_matches_the_exact_area_average(d, size, store, smooth):
     scans = store(smooth(2, 1, 32, d))
     affine = torch.eye(d, d + 1).expand(2, d, d + 1)
     levels = Levels(scans.pixels.float(), scans.levels, whole(d, 32, CPU))
-    near, _ = resample(levels, scans.content, affine, size, reduced=True)
-    exact, _ = average(levels.atlas[..., :32], levels.place, scans.content, affine, size)
+    near, _ = resample(levels, scans.content, affine, (size,) * d, reduced=True)
+    exact, _ = average(levels.atlas[..., :32], levels.place, scans.content, affine, (size,) * d)
     assert (near - exact).square().mean().sqrt() < (0.025 if size > 5 else 0.1) * exact.std()
 
 
@@ -90,7 +90,7 @@ def reduced(image: np.ndarray, degrees: float, size: int, store) -> torch.Tensor
     scans = store(image[None, None])
     affine = torch.from_numpy(turned(2, degrees, 0.7, (1.0, 1.0)))[None].float()
     levels = Levels(scans.pixels.float(), scans.levels, whole(2, 128, CPU))
-    pixels, valid = resample(levels, scans.content, affine, size, reduced=True)
+    pixels, valid = resample(levels, scans.content, affine, (size, size), reduced=True)
     return pixels[valid]
 
 
@@ -109,7 +109,7 @@ def test_white_noise_does_not_alias(degrees, size, store):
     noise = np.random.default_rng(0).integers(0, 256, (128, 128)).astype(float)
     scans = store(noise[None, None])
     upright = torch.from_numpy(turned(2, 0, 0.7, (1.0, 1.0)))[None].float()
-    exact, _ = average(scans.pixels[..., :128].float(), whole(2, 128, CPU), scans.content, upright, size)
+    exact, _ = average(scans.pixels[..., :128].float(), whole(2, 128, CPU), scans.content, upright, (size, size))
     assert 0.7 * exact.std() < reduced(noise, degrees, size, store).std() < 1.06 * exact.std()
 
 
@@ -120,7 +120,7 @@ def test_neither_padding_nor_the_next_level_is_mixed_in(store):
     levels = Levels(scans.pixels.float(), scans.levels, whole(2, 64, CPU))
     for degrees, size in product((5, 40, 170), (64, 21, 9)):
         affine = torch.from_numpy(turned(2, degrees, 1.2))[None].float()
-        pixels, valid = resample(levels, scans.content, affine, size, reduced=True)
+        pixels, valid = resample(levels, scans.content, affine, (size, size), reduced=True)
         torch.testing.assert_close(pixels, 200.0 * valid, atol=1e-2, rtol=0)
         assert 0 < valid.float().mean() < 1
 

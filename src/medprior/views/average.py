@@ -16,13 +16,14 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from medprior.views.choices import filled
 from medprior.views.taps import Taps, gather
 from medprior.views.window import Place
 
 
 @dataclass(frozen=True)
 class Spans:
-    """What each view pixel covers along each axis, in given pixels: (B, d, S) each.
+    """What each of n view pixels covers along one axis, in given pixels: (B, n) each.
 
     Attributes:
         low, high: its ends; nothing is covered where high is not above low.
@@ -37,16 +38,16 @@ class Spans:
 
 
 def average(
-    pixels: Tensor, place: Place, content: Tensor, affine: Tensor, size: int, widest: float | None = None
+    pixels: Tensor, place: Place, content: Tensor, affine: Tensor, shape: Sequence[int], widest: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Each view pixel averaged over its area, or interpolated linearly where it is smaller than a stored pixel.
 
     Args:
-        pixels: (B, C, *W) float, stored pixels, equally long along each of d axes.
+        pixels: (B, C, *W) float, stored pixels.
         place: where they lie in their scans; they hold all that the views see of the content.
         content: (B, d, 2) edges of the content box, normalised to the scan; what lies outside weighs nothing.
         affine: (B, d, d+1) from view to scan, normalised, without rotation.
-        size: pixels of the view along each axis.
+        shape: S, pixels of the view along each axis.
         widest: the most stored pixels that a view pixel covers along an axis, where they are to be looked up one by
             one, as is best on a CPU; None for matrix products.
 
@@ -54,11 +55,12 @@ def average(
         Pixels (B, C, *S) in the units of `pixels`, 0 where not valid, channels last in memory; valid (B, 1, *S) bool:
         the centre of the view pixel lies in the content.
     """
-    spans, side = _spans(place, content, affine, size), pixels.shape[-1]
+    spans = _spans(place, content, affine, shape)
+    valid, axes = _box([axis.inside for axis in spans]), list(zip(spans, pixels.shape[2:], strict=True))
     if widest is None:
-        return contract(pixels, _matrices(spans, side).unbind(1)), _box(spans.inside)
-    averaged = gather(pixels, _taps(spans, side, widest))
-    return averaged.movedim(1, -1).contiguous().movedim(-1, 1), _box(spans.inside)
+        return contract(pixels, [_matrix(axis, given) for axis, given in axes]), valid
+    averaged = gather(pixels, [_taps(axis, given, widest) for axis, given in axes])
+    return averaged.movedim(1, -1).contiguous().movedim(-1, 1), valid
 
 
 def take(pixels: Tensor, place: Place, affine: Tensor, flips: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -72,8 +74,10 @@ def take(pixels: Tensor, place: Place, affine: Tensor, flips: Sequence[int]) -> 
     Returns:
         Pixels (B, C, *S), also where not valid; valid (B, 1, *S) bool: inside of the scan.
     """
-    along = place.corner.unsqueeze(-1) + torch.arange(pixels.shape[-1], device=pixels.device)
-    valid = _box((along >= 0) & (along < place.lengths.unsqueeze(-1)))
+    begins = place.corner.unsqueeze(-1).unbind(1)
+    along = [at + torch.arange(n, device=at.device) for at, n in zip(begins, pixels.shape[2:], strict=True)]
+    ends = place.lengths.unsqueeze(-1).unbind(1)
+    valid = _box([(at >= 0) & (at < end) for at, end in zip(along, ends, strict=True)])
     for axis in flips:
         mirrored = (affine[:, axis, axis] < 0).view(-1, *[1] * (pixels.dim() - 1))
         pixels = torch.where(mirrored, pixels.flip(axis + 2), pixels)
@@ -91,11 +95,13 @@ def contract(images: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return images.view(batch, *[weight.shape[1] for weight in weights], channels).movedim(-1, 1)
 
 
-def _spans(place: Place, content: Tensor, affine: Tensor, size: int) -> Spans:
+def _spans(place: Place, content: Tensor, affine: Tensor, shape: Sequence[int]) -> list[Spans]:
+    """What is covered along each axis: found along all at once, as far as the longest goes."""
+    sides = filled(shape, affine.device).unsqueeze(-1)
     half = place.lengths.unsqueeze(-1) / 2
     middle = half - place.corner.unsqueeze(-1)  # of the scan, in given pixels as all that follows
-    step = affine.diagonal(dim1=1, dim2=2).unsqueeze(-1) * (half * 2 / size)
-    steps = torch.arange(size, device=affine.device) + 0.5 - size / 2
+    step = affine.diagonal(dim1=1, dim2=2).unsqueeze(-1) * (half * 2 / sides)
+    steps = torch.arange(max(shape), device=affine.device) + 0.5 - sides / 2
     centre = step * steps + (affine[..., -1:] * half + middle)
     # The average over one pixel width of an image made of square pixels is its linear interpolation.
     reach = step.abs().clamp(min=1) / 2
@@ -104,29 +110,29 @@ def _spans(place: Place, content: Tensor, affine: Tensor, size: int) -> Spans:
     low, high = torch.maximum(centre - reach, first), torch.minimum(centre + reach, last)
     inside = (centre > first) & (centre < last)
     # Divided by, not multiplied with an inverse: a pixel seen alone then weighs exactly 1.
-    return Spans(low, high, torch.where(inside, high - low, torch.inf), inside)
+    found = low, high, torch.where(inside, high - low, torch.inf), inside
+    return [Spans(*(each[:, axis, :side] for each in found)) for axis, side in enumerate(shape)]
 
 
-def _matrices(spans: Spans, side: int) -> Tensor:
-    """(B, d, S, side) weights of the given pixels in each view pixel."""
-    pixel = torch.arange(side, device=spans.low.device)
+def _matrix(spans: Spans, given: int) -> Tensor:
+    """(B, n, given) weights of the given pixels in each view pixel."""
+    pixel = torch.arange(given, device=spans.low.device)
     weights = (spans.high.unsqueeze(-1) - pixel).clamp_(0, 1)
     weights -= (spans.low.unsqueeze(-1) - pixel).clamp_(0, 1)
     return weights.div_(spans.width.unsqueeze(-1))
 
 
-def _taps(spans: Spans, side: int, widest: float) -> list[Taps]:
-    """The same for each axis without most of the zeros: as many neighbours as something so wide can touch."""
-    count = min(math.ceil(max(widest, 1.0) - 1e-6) + 1, side)
-    first = spans.low.floor().clamp(0, side - count)
+def _taps(spans: Spans, given: int, widest: float) -> Taps:
+    """The same without most of the zeros: as many neighbours as something so wide can touch."""
+    count = min(math.ceil(max(widest, 1.0) - 1e-6) + 1, given)
+    first = spans.low.floor().clamp(0, given - count)
     edges = first.unsqueeze(-1) + torch.arange(count + 1, device=first.device)
     covered = torch.clamp(edges, spans.low.unsqueeze(-1), spans.high.unsqueeze(-1)).diff(dim=-1)
-    weights = covered / spans.width.unsqueeze(-1)
-    return [Taps(*axis) for axis in zip(first.long().unbind(1), weights.unbind(1), strict=True)]
+    return Taps(first.long(), covered / spans.width.unsqueeze(-1))
 
 
-def _box(inside: Tensor) -> Tensor:
-    """(B, 1, *S) bool: inside (B, d, S) along every axis."""
-    _, d, size = inside.shape
-    masks = [inside[:, axis].view(-1, *[size if axis == i else 1 for i in range(d)]) for axis in range(d)]
+def _box(inside: Sequence[Tensor]) -> Tensor:
+    """(B, 1, *S) bool: inside (B, n) along every axis."""
+    d = len(inside)
+    masks = [each.view(len(each), *[-1 if axis == i else 1 for i in range(d)]) for axis, each in enumerate(inside)]
     return reduce(torch.logical_and, masks).unsqueeze(1)

@@ -16,7 +16,7 @@ from medprior.data.store.transfer import Transfer
 from medprior.errors import SettingsError
 from medprior.views.draws import Key
 from medprior.views.foreground import aim, draw_aims
-from medprior.views.geometry import corner_of, draw_affine, extent, lies_on_pixels, reach
+from medprior.views.geometry import corner_of, draw_affine, lies_on_pixels, reach, widest
 from medprior.views.plan import ViewPlan
 from medprior.views.recipe import ViewRecipe
 from medprior.views.resample import COARSEST
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medprior.data.volumestore.resident import ResidentVolumes
 
 
-def window_side(recipe: ViewRecipe) -> int:
+def window_shape(recipe: ViewRecipe) -> tuple[int, ...]:
     """Stored voxels along each axis of the window that a view with this recipe is made from.
 
     Raises:
@@ -68,10 +68,10 @@ def cut(
         if source < position:
             windows.append(windows[source])
             continue
-        recipe, side = plan.specs[position].recipe, window_side(plan.specs[position].recipe)
-        corner, affine = _drawn(recipe, lengths, Key(seed, step, torch.from_numpy(rows), position), side, foreground)
+        recipe, shape = plan.specs[position].recipe, window_shape(plan.specs[position].recipe)
+        corner, affine = _drawn(recipe, lengths, Key(seed, step, torch.from_numpy(rows), position), shape, foreground)
         begin, long, maps = send.send(*(send.staged(each) for each in (corner, lengths.astype(np.float32), affine)))
-        box = corner.astype(np.int64), (side,) * lengths.shape[1]
+        box = corner.astype(np.int64), shape
         labels = None if foreground is None else volumes.masks(rows, *box)
         windows.append(Window(volumes.windows(rows, *box), begin, long, maps, scale, offset, labels))
     return Crops(index, tuple(windows))
@@ -85,19 +85,23 @@ def _check(plan: ViewPlan) -> None:
     """
     for position, spec in enumerate(plan.specs):
         geometry = plan.specs[plan.geometry_source(position)].recipe
-        window_side(geometry)
-        pitch = extent(geometry, 0) / spec.recipe.size
+        window_shape(geometry)
+        pitch = widest(geometry, spec.recipe.shape, 0)
         if geometry.rotation and pitch > 2 * COARSEST:
             what = f"view {spec.name} is turned and up to {pitch:.1f} stored voxels wide a pixel; up to 3 can be shown"
             raise SettingsError(what, where="view.pitch", do="Lower it, store coarser volumes, or set rotation to 0.")
 
 
 def _drawn(
-    recipe: ViewRecipe, lengths: NDArray[np.int64], key: Key, side: int, foreground: Foreground | None
+    recipe: ViewRecipe,
+    lengths: NDArray[np.int64],
+    key: Key,
+    window: tuple[int, ...],
+    foreground: Foreground | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Corners (B, d) and affines (B, d, d+1)."""
     long = torch.from_numpy(lengths).float()
     affine = draw_affine(recipe, torch.tensor([-1.0, 1.0]).expand(*long.shape, 2), long, key)
     if foreground is not None:
         affine = aim(affine, long, draw_aims(foreground, lengths, key), on_pixels=lies_on_pixels(recipe))
-    return corner_of(affine, long, side).numpy(), affine.numpy()
+    return corner_of(affine, long, window).numpy(), affine.numpy()

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from medprior.errors import SettingsError
 from medprior.views.average import average, take
+from medprior.views.choices import filled
 from medprior.views.draws import Key
-from medprior.views.geometry import corner_of, draw_affine, extent, lies_on_pixels, reach
+from medprior.views.geometry import corner_of, draw_affine, lies_on_pixels, reach, widest
 from medprior.views.intensity import change
 from medprior.views.labels import see_labels
 from medprior.views.plan import Group, ViewPlan, ViewSpec
@@ -75,7 +76,7 @@ def together(
                 window = _joined([stored.windows[position] for position in group.positions])
                 affine, (pixels, valid) = window.affine, _seen(window, group)
                 if window.labels is not None:
-                    labels = see_labels(window.labels, window.place, affine, group.recipe.size)
+                    labels = see_labels(window.labels, window.place, affine, group.recipe.shape)
             else:
                 assert images is not None
                 places = Key(seed, step, stored.index, group.sources)
@@ -115,12 +116,12 @@ def _images(stored: Stored, plan: ViewPlan) -> tuple[Tensor, Tensor | None]:
 
 
 def _is_cut(group: Group, stored: int) -> bool:
-    return reach(group.geometry, stored) <= WORTH_CUTTING * stored and not _needs_levels(group, stored)
+    return max(reach(group.geometry, stored)) <= WORTH_CUTTING * stored and not _needs_levels(group, stored)
 
 
 def _needs_levels(group: Group, stored: int) -> bool:
     """Whether level 0 is not enough: for rotated views much smaller than what they show."""
-    return group.geometry.rotation > 0 and extent(group.geometry, stored) / group.recipe.size >= 2 * COARSEST
+    return group.geometry.rotation > 0 and widest(group.geometry, group.recipe.shape, stored) >= 2 * COARSEST
 
 
 def _of_images(stored: Stored, images: tuple[Tensor, Tensor | None], group: Group, key: Key) -> tuple[Seen, Tensor]:
@@ -131,9 +132,10 @@ def _of_images(stored: Stored, images: tuple[Tensor, Tensor | None], group: Grou
     values, floats = images
     levels = stored.levels if _needs_levels(group, size) else 1
     if _is_cut(group, size):
-        side = reach(group.geometry, size)
-        place = Place(corner_of(affine, place.lengths, side).clamp(0, size - side), place.lengths)
-        floats = cut_out(values[..., :size], place.corner, side).float()
+        window = reach(group.geometry, size)
+        corner = corner_of(affine, place.lengths, window).clamp(min=0)
+        place = Place(torch.minimum(corner, size - filled(window, corner.device)), place.lengths)
+        floats = cut_out(values[..., :size], place.corner, window).float()
     else:
         assert floats is not None
         floats = floats if levels > 1 else floats[..., :size]
@@ -143,7 +145,7 @@ def _of_images(stored: Stored, images: tuple[Tensor, Tensor | None], group: Grou
 
 
 def _seen(window: Window, group: Group) -> Seen:
-    if lies_on_pixels(group.geometry) and group.recipe.size == window.pixels.shape[-1]:
+    if lies_on_pixels(group.geometry) and group.recipe.shape == window.pixels.shape[2:]:
         pixels, valid = take(window.pixels, window.place, window.affine, group.geometry.flips)
         return _unit(pixels, window) * valid, valid
     # Clamped before it is averaged: what is brighter than white must not outshine its neighbours.
@@ -160,12 +162,12 @@ def _unit(pixels: Tensor, window: Window) -> Tensor:
 
 def _resampled(levels: Levels, content: Tensor, affine: Tensor, group: Group, stored: int) -> Seen:
     """Pixels in the units of the levels, and valid; `stored` as in `extent`."""
-    geometry, size = group.geometry, group.recipe.size
-    if not geometry.rotation:
-        widest = extent(geometry, stored) / size if affine.device.type == "cpu" else None
-        return average(levels.atlas, levels.place, content, affine, size, widest)
-    reduced = extent(geometry, stored) > size
-    return resample(levels, content, affine, size, reduced=reduced)
+    shape = group.recipe.shape
+    pitch = widest(group.geometry, shape, stored)
+    if group.geometry.rotation:
+        return resample(levels, content, affine, shape, reduced=pitch > 1)
+    one_by_one = affine.device.type == "cpu"
+    return average(levels.atlas, levels.place, content, affine, shape, pitch if one_by_one else None)
 
 
 def _joined(windows: Sequence[Window]) -> Window:

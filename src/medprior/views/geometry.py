@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from medprior.views.choices import filled
 from medprior.views.draws import Key, between, uniform
 from medprior.views.recipe import ViewRecipe
 
@@ -39,8 +41,8 @@ def lies_on_pixels(recipe: ViewRecipe) -> bool:
     return recipe.pitch == (1.0, 1.0) and recipe.aspect == (1.0, 1.0) and not recipe.rotation
 
 
-def extent(recipe: ViewRecipe, stored: int) -> float:
-    """The most stored pixels that a view covers along one of its axes.
+def extent(recipe: ViewRecipe, stored: int) -> tuple[float, ...]:
+    """The most stored pixels that a view covers along each of its axes.
 
     Args:
         stored: pixels of the scan along each axis; without meaning where the recipe has a pitch.
@@ -49,25 +51,32 @@ def extent(recipe: ViewRecipe, stored: int) -> float:
     d = recipe.spatial_dims
     stretch = max(high, 1 / low) ** ((2 * d - 3) / d)
     if recipe.pitch is not None:
-        return float(recipe.size * recipe.pitch[1] * stretch)
-    return min(1.0, float(stretch * recipe.scale[1] ** (1 / d))) * stored
+        return tuple(float(side * recipe.pitch[1] * stretch) for side in recipe.shape)
+    return (min(1.0, float(stretch * recipe.scale[1] ** (1 / d))) * stored,) * d
 
 
-def reach(recipe: ViewRecipe, stored: int = 0) -> int:
+def widest(geometry: ViewRecipe, shape: Sequence[int], stored: int) -> float:
+    """The most stored pixels that a pixel of a view of this shape covers along an axis; `stored` as in `extent`."""
+    return max(covered / side for covered, side in zip(extent(geometry, stored), shape, strict=True))
+
+
+def reach(recipe: ViewRecipe, stored: int = 0) -> tuple[int, ...]:
     """Pixels of a window, along each axis of the scan, that holds whatever a view may read; `stored` as in `extent`."""
     covered = extent(recipe, stored)
     if lies_on_pixels(recipe):
-        return round(covered)
+        return tuple(round(side) for side in covered)
     sine = math.sin(math.radians(min(recipe.rotation, 90.0)))
-    # The largest sum of a row of the turns, their cosines taken as 1; no box is longer than its diagonal.
-    turned = 1 + sine if recipe.spatial_dims == 2 else 1 + 2 * sine + 2 * sine**2
+    # What a turn may lend an axis of the others, at most, its own share taken as 1.
+    lent = sine if recipe.spatial_dims == 2 else sine + sine**2
+    # No box is longer than its diagonal.
+    turned = [min(side + lent * (sum(covered) - side), math.hypot(*covered)) for side in covered]
     # Half a pixel on each side to interpolate, and one since the window begins on a whole pixel.
-    return math.ceil(covered * min(turned, math.sqrt(recipe.spatial_dims)) - 1e-6) + 2
+    return tuple(math.ceil(side - 1e-6) + 2 for side in turned)
 
 
-def corner_of(affine: Tensor, lengths: Tensor, side: int) -> Tensor:
+def corner_of(affine: Tensor, lengths: Tensor, window: Sequence[int]) -> Tensor:
     """(B, d) float32 whole pixels at which the window of `reach` around a view begins; it may lie outside."""
-    return ((affine[..., -1] + 1) * lengths / 2 - side / 2).round()
+    return ((affine[..., -1] + 1) * lengths / 2 - filled(window, affine.device) / 2).round()
 
 
 def frame_of(content: Tensor) -> Tensor:
@@ -97,7 +106,7 @@ def _by_pitch(recipe: ViewRecipe, content: Tensor, lengths: Tensor, key: Key) ->
     low, high = ((content + 1) / 2 * lengths.unsqueeze(-1)).unbind(-1)
     finest, coarsest = (math.log(value) for value in recipe.pitch)
     pitch = between(key, "pitch", finest, coarsest).unsqueeze(1)
-    side = recipe.size * (pitch + _stretch(recipe, key)).exp().expand_as(low)
+    side = filled(recipe.shape, low.device) * (pitch + _stretch(recipe, key)).exp().expand_as(low)
     shift = _shift(recipe, key)
     if not lies_on_pixels(recipe):
         return side / 2, (low + high) / 2 + shift * ((high - low - side) / 2).clamp(min=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -25,14 +25,16 @@ class ViewRecipe:
     default changes nothing.
 
     Attributes:
-        size: pixels along each axis of the view.
+        size: pixels along each axis of the view, or along its longest.
         spatial_dims: 2 or 3.
         within: crops stay inside the "content" (the scan without its letterbox padding) or the "frame" (the
             smallest square or cube around the content, so that the whole scan can be seen undistorted).
         scale: share of the area (3D: volume) of content or frame.
-        pitch: stored pixels per view pixel, drawn evenly on a log scale. When given, a view covers size * pitch stored
-            pixels along every axis, whatever the length of the scan, and `within` and `scale` are without meaning.
-        aspect: ratio of the sides, drawn evenly on a log scale for each axis against axis 0.
+        pitch: stored pixels per view pixel, drawn evenly on a log scale. When given, a view covers shape * pitch stored
+            pixels, whatever the length of the scan, and `within` and `scale` are without meaning.
+        sides: pixels along each axis, the longest being `size`, of crops that are no squares or cubes, as those of
+            volumes of few slices; only where there is a pitch.
+        aspect: ratio of the sides, over that of `shape`, drawn evenly on a log scale for each axis against axis 0.
         flips: axes that are mirrored with probability 1/2.
         rotation: largest angle in degrees, both ways, in each plane of two axes.
         modality: DICOM code of the scans, which decides what `contrastive` and `adaptation` turn on.
@@ -55,6 +57,7 @@ class ViewRecipe:
     within: Literal["content", "frame"] = "frame"
     scale: Range = (1.0, 1.0)
     pitch: Range | None = None
+    sides: tuple[int, ...] | None = None
     aspect: Range = (1.0, 1.0)
     flips: tuple[int, ...] = ()
     rotation: float = 0.0
@@ -75,9 +78,21 @@ class ViewRecipe:
     def __post_init__(self) -> None:
         for name in ("scale", "aspect", "flips", "acquisition", "blur", "noise"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.pitch is not None:
-            object.__setattr__(self, "pitch", tuple(self.pitch))
+        for name in ("pitch", "sides"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.sides == (self.size,) * self.spatial_dims:
+            object.__setattr__(self, "sides", None)  # so that cubes are equal however they were asked for
         _validate(self)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along each axis of the view."""
+        return self.sides or (self.size,) * self.spatial_dims
+
+    def shaped(self, shape: Sequence[int]) -> ViewRecipe:
+        """The same for views with these pixels along each axis. Raises SettingsError where they cannot be seen."""
+        return replace(self, size=max(shape), sides=tuple(shape))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ViewRecipe:
@@ -99,7 +114,7 @@ class ViewRecipe:
     def restorative(self) -> ViewRecipe:
         """Crop and allowed flips, true intensities: MAE (He et al., CVPR 2022, arXiv 2111.06377)."""
         whole = replace(self.plain(), flips=self.flips)
-        return replace(whole, within="content", scale=(0.2, 1.0), pitch=self.pitch, aspect=(3 / 4, 4 / 3))
+        return replace(whole, within="content", scale=(0.2, 1.0), aspect=(3 / 4, 4 / 3), **self._cut())
 
     def contrastive(self) -> ViewRecipe:
         """Crop, jitter and blur after SimCLR (Chen et al., ICML 2020, arXiv 2002.05709), with medical care.
@@ -138,7 +153,12 @@ class ViewRecipe:
         adapting."""
         near, far = self.pitch or (1.0, 1.0)
         mild = replace(self.adaptation(), scale=(1.0, 1.0))
-        return replace(mild, pitch=(near / ZOOM, far * ZOOM), rotation=max(mild.rotation, OUTLINED_ROTATION))
+        crop = self._cut() | {"pitch": (near / ZOOM, far * ZOOM)}
+        return replace(mild, rotation=max(mild.rotation, OUTLINED_ROTATION), **crop)
+
+    def _cut(self) -> dict[str, Any]:
+        """What makes crops of a whole scan's view."""
+        return {"pitch": self.pitch, "sides": self.sides}
 
 
 def base_recipe(modality: str | None, size: int, spatial_dims: int = 2, units: float = UNITS) -> ViewRecipe:
@@ -158,6 +178,8 @@ def _validate(recipe: ViewRecipe) -> None:
     d = recipe.spatial_dims
     require(isinstance(recipe.size, int) and recipe.size >= 1, "size", recipe.size, "a whole number from 1")
     require(d in (2, 3), "spatial_dims", d, "2 or 3")
+    if recipe.sides is not None:
+        _validate_sides(recipe, recipe.sides)
     require(recipe.within in ("content", "frame"), "within", recipe.within, '"content" or "frame"')
     require(is_range(recipe.scale, 0, 1, open_low=True), "scale", recipe.scale, "(low, high) within (0, 1]")
     pitched = recipe.pitch is None or is_range(recipe.pitch, 0, math.inf, open_low=True)
@@ -176,3 +198,11 @@ def _validate(recipe: ViewRecipe) -> None:
     require(0 <= recipe.gamma < math.inf, "gamma", recipe.gamma, "0 or more")
     require(is_range(recipe.blur, 0, 0.1), "blur", recipe.blur, "(low, high) within [0, 0.1], as a share of size")
     require(is_range(recipe.noise, 0, 1), "noise", recipe.noise, "(low, high) within [0, 1]")
+
+
+def _validate_sides(recipe: ViewRecipe, sides: tuple[int, ...]) -> None:
+    whole = len(sides) == recipe.spatial_dims and all(isinstance(side, int) and side >= 1 for side in sides)
+    allowed = f"{recipe.spatial_dims} whole numbers from 1, the longest of them size = {recipe.size}"
+    require(whole and max(sides) == recipe.size, "sides", sides, allowed)
+    only = "none without a pitch, since whole scans are seen as squares and cubes"
+    require(recipe.pitch is not None, "sides", sides, only)

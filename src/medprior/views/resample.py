@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medprior.views.choices import filled
 from medprior.views.window import Place
 
 COARSEST = 1.5  # pixels of its level that the longest footprint has at least, above level 0
@@ -38,33 +39,39 @@ class Levels:
     place: Place
 
 
-def resample(levels: Levels, content: Tensor, affine: Tensor, size: int, *, reduced: bool) -> tuple[Tensor, Tensor]:
+def resample(
+    levels: Levels, content: Tensor, affine: Tensor, shape: Sequence[int], *, reduced: bool
+) -> tuple[Tensor, Tensor]:
     """Each view pixel read at its place in the level of its scale.
 
     Args:
         levels: the stored pixels; they hold all that the views see of the content.
         content: (B, d, 2) edges of the content box, normalised to the scan.
         affine: (B, d, d+1) from view to scan, normalised.
-        size: pixels of the view along each axis.
+        shape: S, pixels of the view along each axis.
         reduced: whether any footprint may exceed one pixel; if not, one tap is enough.
 
     Returns:
         Pixels (B, C, *S) in the units of the atlas, 0 where not valid; valid (B, 1, *S) bool: the centre of the view
         pixel lies in the content.
     """
-    d = affine.shape[1]
-    centres = ((2 * torch.arange(size, device=affine.device) + 1) / size - 1).unsqueeze(0)
-    valid = inside(lay(affine, [centres] * d), content)
-    footprint = (affine[..., :-1] * levels.place.lengths.unsqueeze(-1)).norm(dim=1) / size
+    d, sides, centres = len(shape), filled(shape, affine.device), centres_of(shape, affine.device)
+    valid = inside(lay(affine, centres), content)
+    footprint = (affine[..., :-1] * levels.place.lengths.unsqueeze(-1)).norm(dim=1) / sides
     level = (footprint.amax(dim=1) / COARSEST).log2().floor().clamp(0, levels.count - 1)
     matrix, bounds = _to_atlas(levels, level, affine, content)
-    spread = _spread(footprint, level) * (2 / size)
+    spread = _spread(footprint, level) * (2 / sides)
     taps = list(product((-1, 1), repeat=d)) if reduced else [(0,) * d]
     pixels = torch.zeros((), device=affine.device)
     for signs in taps:
-        points = [centres + sign * spread[:, axis, None] for axis, sign in enumerate(signs)]
+        points = [centres[axis] + sign * spread[:, axis, None] for axis, sign in enumerate(signs)]
         pixels = pixels + _sample(levels.atlas, lay(matrix, points), bounds)
     return pixels / len(taps) * valid, valid
+
+
+def centres_of(shape: Sequence[int], device: torch.device) -> list[Tensor]:
+    """(1, n) normalised places of the centres of a view's pixels, along each of its axes."""
+    return [((2 * torch.arange(side, device=device) + 1) / side - 1).unsqueeze(0) for side in shape]
 
 
 def level_origin(level: Tensor, stored: int | Tensor, d: int) -> Tensor:

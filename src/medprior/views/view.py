@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass
 class View:
-    """One view of each of B scans, S = `recipe.size` along every one of d spatial axes.
+    """One view of each of B scans, S = `recipe.shape`.
 
     Attributes:
         pixels: (B, C, *S) float32 in [0, 1], 0 where not valid; channels may be last in memory.

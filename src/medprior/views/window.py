@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class Window:
     """What one view of each of B scans is made from.
 
     Attributes:
-        pixels: (B, C, *W) as stored, equally long along every axis.
+        pixels: (B, C, *W) as stored.
         corner: (B, d) float32, the stored pixel at which they begin.
         lengths: (B, d) float32, stored pixels of the whole scan along each axis.
         affine: (B, d, d+1) float32, from view to whole scan, normalised.
@@ -67,18 +68,23 @@ def whole(d: int, stored: int, device: torch.device) -> Place:
     return Place(torch.zeros(1, d, device=device), torch.full((1, d), float(stored), device=device))
 
 
-def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
-    """(V*B, C, *W) windows of `side` pixels at `corner` (V*B, d) inside of images (B, C, *S), in their own type.
+def cut_out(images: Tensor, corner: Tensor, window: int | Sequence[int]) -> Tensor:
+    """(V*B, C, *W) windows at `corner` (V*B, d) inside of images (B, C, *S), in their own type.
 
     Row by row along the last axis, then along it: far faster on a CPU than an index for every pixel.
+
+    Args:
+        window: W, pixels along each axis, or along all of them.
     """
-    batch, channels, *_, stored = images.shape
+    batch, channels, *stored = images.shape
     d = corner.shape[1]
-    along = corner.long().unsqueeze(-1) + torch.arange(side, device=corner.device)
+    sides = (window,) * d if isinstance(window, int) else window
+    begins = corner.long().unsqueeze(-1).unbind(1)
+    along = [at + torch.arange(n, device=at.device) for at, n in zip(begins, sides, strict=True)]
     rows = torch.arange(batch * channels, device=corner.device).view(batch, channels)
     rows = rows.repeat(len(corner) // batch, 1)
     for axis in range(d - 1):
-        rows = rows.unsqueeze(-1) * stored + along[:, axis].view(-1, *[1] * (axis + 1), side)
-    found = images.reshape(-1, stored).index_select(0, rows.flatten()).view(*rows.shape, stored)
-    last = along[:, -1].view(-1, *[1] * d, side)
-    return found.gather(-1, last.expand(*rows.shape, side))
+        rows = rows.unsqueeze(-1) * stored[axis] + along[axis].view(-1, *[1] * (axis + 1), sides[axis])
+    found = images.reshape(-1, stored[-1]).index_select(0, rows.flatten()).view(*rows.shape, stored[-1])
+    last = along[-1].view(-1, *[1] * d, sides[-1])
+    return found.gather(-1, last.expand(*rows.shape, sides[-1]))

@@ -20,16 +20,17 @@ from medprior.files import make_folder
 from medprior.methods import METHODS
 
 NEEDED_BYTES = 2 << 30
+UNTESTED = "experimental"
+"""The evidence of a method that says none."""
 
 
 def list_methods(console: Console) -> None:
     """Every registered method with its source; nothing heavy is imported for it."""
     table = Table(box=None, pad_edge=False)
-    for column in ("method", "what it does", "source", "presets"):
+    for column in ("method", "what it does", "source", "evidence", "presets"):
         table.add_column(column, overflow="fold")
     for name in METHODS.names():
-        summary, source = _described(name)
-        table.add_row(name, summary, source, ", ".join(_presets(name)))
+        table.add_row(name, *_described(name), ", ".join(_presets(name)))
     console.print(table)
 
 
@@ -89,16 +90,28 @@ def _matmul_gflops(size: int = 1024) -> float:
     return 5 * 2 * size**3 / (time.perf_counter() - began) / 1e9
 
 
-def _described(name: str) -> tuple[str, str]:
-    """First sentence and source of a method, read from its file without running it."""
+def _described(name: str) -> tuple[str, str, str]:
+    """First sentence, source and evidence of a method, read from its file without running it."""
     found = importlib.util.find_spec(METHODS.package)
     folder = Path(found.origin).parent if found and found.origin else Path()
     tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == METHODS.base for base in node.bases):
-            lines = (ast.get_docstring(node) or "").split("\n\n")
-            return lines[0].replace("\n", " "), " ".join(lines[1].split()) if len(lines) > 1 else ""
-    return "", ""
+            summary = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
+            said = _constants(node)
+            return summary, said.get("paper", ""), said.get("evidence", UNTESTED)
+    return "", "", ""
+
+
+def _constants(node: ast.ClassDef) -> dict[str, str]:
+    """What a class says of itself in plain text."""
+    return {
+        target.id: line.value.value
+        for line in node.body
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+        for target in line.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def _presets(name: str) -> dict[str, object]:

@@ -24,7 +24,6 @@ class BarlowTwins(Method):
 
     paper = "Zbontar et al., ICML 2021, arXiv 2103.03230"
     title = "Barlow Twins"
-    experimental = True
 
     class Config(MethodConfig):
         """Width of the projector and weights of the loss.

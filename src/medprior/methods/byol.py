@@ -25,7 +25,6 @@ class BYOL(Method):
     """
 
     paper = "Grill et al., NeurIPS 2020, arXiv 2006.07733"
-    experimental = True
 
     class Config(MethodConfig):
         """Widths of the heads, and how slowly the teacher moves.

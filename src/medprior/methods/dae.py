@@ -31,7 +31,6 @@ class DAE(Method):
     """
 
     paper = "Valanarasu et al., MIDL 2024, arXiv 2307.16896"
-    experimental = True
 
     class Config(MethodConfig):
         """How images are disrupted; what is 0 (a factor of 1) leaves that disruption out.

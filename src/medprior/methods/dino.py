@@ -50,7 +50,6 @@ class DINO(Method):
     """
 
     paper = "Caron et al., ICCV 2021, arXiv 2104.14294"
-    experimental = True
     centre: Tensor
     seen: Tensor
     teacher_temperature: Tensor

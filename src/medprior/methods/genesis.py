@@ -34,7 +34,6 @@ class Genesis(Method):
 
     paper = "Zhou et al., MICCAI 2019, arXiv 1908.06912"
     title = "Models Genesis"
-    experimental = True
 
     class Config(MethodConfig):
         """Odds of each deformation, as in `medprior.views.corruption.deform`, and which cubes are taken.

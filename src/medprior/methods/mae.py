@@ -32,6 +32,7 @@ class MAE(Method):
 
     needs = "vit"
     paper = "He et al., CVPR 2022, arXiv 2111.06377"
+    evidence = "short studies: benchmarks/verdicts"
     encoder: VisionTransformer
 
     class Config(MethodConfig):

@@ -137,14 +137,14 @@ class Method(nn.Module):
         needs: which encoders fit: any, convolutional ones, or plain vision transformers.
         paper: where it was published.
         title: what people call it; the name of the class when empty.
-        experimental: not yet tested against the paper's claims.
+        evidence: what speaks for it so far, in a few words; "experimental" where nothing does.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     needs: ClassVar[Literal["any", "cnn", "vit"]] = "any"
     paper: ClassVar[str]
     title: ClassVar[str] = ""
-    experimental: ClassVar[bool] = False
+    evidence: ClassVar[str] = "experimental"
 
     def __init__(self, encoder: Encoder, config: Any) -> None:
         super().__init__()

@@ -32,7 +32,6 @@ class MoCo(Method):
 
     paper = "He et al., CVPR 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297"
     title = "MoCo v2"
-    experimental = True
 
     class Config(MethodConfig):
         """How keys are made, and how many are remembered.

@@ -23,6 +23,7 @@ class SimCLR(Method):
     """
 
     paper = "Chen et al., ICML 2020, arXiv 2002.05709"
+    evidence = "tested on CT: not told apart from scratch"
 
     class Config(MethodConfig):
         """`projection`: widths of the projector, hidden layers and output."""

@@ -38,7 +38,6 @@ class SimMIM(Method):
 
     needs = "vit"
     paper = "Xie et al., CVPR 2022, arXiv 2111.09886"
-    experimental = True
     encoder: VisionTransformer
 
     class Config(MethodConfig):

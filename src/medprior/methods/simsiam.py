@@ -23,7 +23,6 @@ class SimSiam(Method):
     """
 
     paper = "Chen and He, CVPR 2021, arXiv 2011.10566"
-    experimental = True
 
     class Config(MethodConfig):
         """`projection`: widths of the projector, hidden layers and output. `prediction`: the predictor's hidden one."""

@@ -35,7 +35,7 @@ class SparK(Method):
 
     needs = "cnn"
     paper = "Tian et al., ICLR 2023, arXiv 2301.03580"
-    experimental = True
+    evidence = "tested on CT: not told apart from scratch"
 
     class Config(MethodConfig):
         """`cell`: side in pixels, one of the encoder's strides; `decoder_width`: at the coarsest map, halved at every

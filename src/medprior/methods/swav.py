@@ -27,7 +27,6 @@ class SwAV(Method):
     """
 
     paper = "Caron et al., NeurIPS 2020, arXiv 2006.09882"
-    experimental = True
     queue: Tensor
     queue_open: Tensor
 

@@ -55,7 +55,6 @@ class SwinPretext(Method):
 
     paper = "Tang et al., CVPR 2022, arXiv 2111.14791"
     title = "Swin UNETR's pretext"
-    experimental = True
 
     class Config(MethodConfig):
         """What is hidden, and how copies are compared. The three losses are added as they are.

@@ -27,7 +27,6 @@ class TiCo(Method):
     """
 
     paper = "Zhu et al. 2022, arXiv 2206.10698"
-    experimental = True
     remembered: Tensor
     seen: Tensor
 

@@ -23,7 +23,6 @@ class VICReg(Method):
     """
 
     paper = "Bardes, Ponce and LeCun, ICLR 2022, arXiv 2105.04906"
-    experimental = True
 
     class Config(MethodConfig):
         """Width of the projector (the paper's expander) and weights of the loss.

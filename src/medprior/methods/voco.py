@@ -52,7 +52,6 @@ class VoCo(Method):
     """
 
     paper = "Wu et al., CVPR 2024, arXiv 2402.17300"
-    experimental = True
     teacher: Teacher | None
 
     class Config(MethodConfig):

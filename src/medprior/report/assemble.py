@@ -193,7 +193,8 @@ def _views(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Rows]:
     for which in runs:
         trainer = _trainer(outcome, which)
         views = [view.pixels for view in _seen(outcome, rows, trainer.views)]
-        images = np.stack([_framed(_bytes(p), original.shape[-1]) for p in (original, *views)], axis=1)
+        side = max(max(seen.shape[-2:]) for seen in (original, *views))
+        images = np.stack([_framed(_bytes(seen), side) for seen in (original, *views)], axis=1)
         columns = ["original", *[f"view {i + 1}" for i in range(len(views))]]
         sheets[which.method] = Rows(columns, images, [f"row {row}" for row in rows])
     return sheets

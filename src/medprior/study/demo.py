@@ -49,6 +49,7 @@ def demo_settings(task: str) -> list[str]:
             "adapt.overlap=0.25",
             "pretrain.backbone=unet_4",
             "pretrain.batch_size=8",
+            "adapt.crops=2",
         ]
     return [
         "data.label=[label]",

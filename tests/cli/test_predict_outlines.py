@@ -32,7 +32,7 @@ def best(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     model = Segmenter(encoder, make_decoder(encoder, Segmentation(("liver",))))
     facts = Outliner(
-        names=("liver",), values=(0, 1), size=16, spacing=None, channels=1, spatial_dims=3, modality=None,
+        names=("liver",), values=(0, 1), shape=(16, 16, 16), spacing=None, channels=1, spatial_dims=3, modality=None,
         ct_window=(-1000.0, 1000.0), supervise=0, overlap=0.0, mirrored=False, origin={},
     )  # fmt: skip
     facts.save(tmp_path / "best", model)

@@ -22,10 +22,10 @@ from medprior.study.outlinetable import Outline, table_of
 from medprior.tasks.outliner import Outliner
 
 CUBES = Outliner(
-    names=("cube",), values=(0, 7), size=12, spacing=None, channels=1, spatial_dims=3, modality=None,
+    names=("cube",), values=(0, 7), shape=(12, 12, 12), spacing=None, channels=1, spatial_dims=3, modality=None,
     ct_window=(-1000.0, 1000.0), supervise=0, overlap=0.5, mirrored=False, origin={},
 )  # fmt: skip
-SQUARES = replace(CUBES, spatial_dims=2, values=(0, 255))
+SQUARES = replace(CUBES, spatial_dims=2, shape=(12, 12), values=(0, 255))
 SIDES = (20, 18, 16)
 ANGLE = np.radians(20)
 OBLIQUE = np.array([[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1]])

@@ -72,7 +72,7 @@ def fitted(store: ResidentVolumes, rows: list[int], steps: int, size: int, **mor
 
 
 def dice(model: Segmenter, store: ResidentVolumes, row: int, size: int) -> float:
-    found = predict_logits(model, store, row, size).argmax(0).numpy()
+    found = predict_logits(model, store, row, (size,) * store.spatial_dims).argmax(0).numpy()
     truth = store.volumes.mask(row)
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
 
@@ -85,7 +85,7 @@ def test_a_bright_disc_is_outlined_in_images_never_learnt_from(images: ResidentV
 
 def test_volumes_thinner_than_the_crop_are_learnt_from_and_outlined(volumes: ResidentVolumes) -> None:
     model = fitted(volumes, [0, 1], 3, 16, supervise=1)
-    logits = predict_logits(model, volumes, 2, 16, flips=(0, 1, 2))
+    logits = predict_logits(model, volumes, 2, (16,) * 3, flips=(0, 1, 2))
     assert logits.shape == (2, *volumes.volumes.shape(2)) and logits.isfinite().all()
 
 

@@ -70,7 +70,7 @@ class DAE(Method):
         return independent(replace(base.restorative(), aspect=(1.0, 1.0), flips=()), count=1)
 
     def build(self, facts: DataFacts) -> None:
-        extents, config = (facts.size,) * facts.spatial_dims, self.config
+        extents, config = facts.extents, self.config
         check_extents(self.encoder, extents)
         down_and_up(torch.zeros(1, 1, *extents), config.factor)
         freeze_unreached(self.encoder)

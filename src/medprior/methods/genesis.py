@@ -69,9 +69,8 @@ class Genesis(Method):
         return independent(replace(base.restorative(), aspect=(1.0, 1.0), flips=()), count=self.config.tries)
 
     def build(self, facts: DataFacts) -> None:
-        extents = (facts.size,) * facts.spatial_dims
-        check_extents(self.encoder, extents)
-        self.deform(torch.zeros(1, facts.channels, *extents), Key(0, 0, torch.zeros(1, dtype=torch.int64), 0))
+        check_extents(self.encoder, facts.extents)
+        self.deform(torch.zeros(1, facts.channels, *facts.extents), Key(0, 0, torch.zeros(1, dtype=torch.int64), 0))
         freeze_unreached(self.encoder)
         self.decoder = UNetDecoder(self.encoder, facts.channels)
 

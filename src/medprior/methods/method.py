@@ -27,9 +27,10 @@ class DataFacts:
 
     Attributes:
         count: scans to learn from.
-        channels, spatial_dims, size: of every view.
+        channels, spatial_dims, size: of every view; `size` is its longest side.
         mean, std: of each channel, in units of [0, 1].
         labels: names of classes or findings, where there are any.
+        shape: pixels along each axis of a view, where it is no square or cube.
     """
 
     count: int
@@ -39,6 +40,12 @@ class DataFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Pixels along each axis of a view."""
+        return self.shape or (self.size,) * self.spatial_dims
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ class SparK(Method):
 
     def build(self, facts: DataFacts) -> None:
         encoder = self.encoder
-        self.cell = cell_size(self.config.cell, encoder.strides, facts.size)
-        self.grid = (facts.size // self.cell,) * facts.spatial_dims
+        self.cell = min(cell_size(self.config.cell, encoder.strides, extent) for extent in facts.extents)
+        self.grid = tuple(extent // self.cell for extent in facts.extents)
         _freeze_unreached(encoder, check_sparse(encoder, self.grid))
         self.decoder = MapDecoder(encoder, self.config.decoder_width, facts.channels)
 

@@ -79,7 +79,7 @@ class SwinPretext(Method):
         return independent(replace(base.restorative(), aspect=(1.0, 1.0), flips=()), count=1)
 
     def build(self, facts: DataFacts) -> None:
-        check_extents(self.encoder, (facts.size,) * facts.spatial_dims)
+        check_extents(self.encoder, facts.extents)
         self.turner = nn.Linear(self.encoder.embed_dim, TURNS)
         self.projector = nn.Linear(self.encoder.embed_dim, self.config.projection)
         self.decoder = CoarseDecoder(self.encoder, facts.channels)

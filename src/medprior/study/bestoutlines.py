@@ -78,7 +78,7 @@ def _outliner(bench: Bench, origin: dict[str, object]) -> Outliner:
     return Outliner(
         names=ground.task.names,
         values=ground.catalog.mask_classes,
-        size=ground.base.size,
+        shape=ground.base.shape,
         spacing=ground.volumes.index.settings.spacing,
         channels=ground.channels,
         spatial_dims=ground.spatial_dims,

@@ -1,11 +1,14 @@
-"""Which crops outlines are learnt from: their size, their spacing and their number, from what the scans are like."""
+"""Which crops outlines are learnt from: their shape, their spacing and their number, from what the scans are like."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medprior.config import Settings
 from medprior.data.volumestore.plan import most_axes
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from medprior.data.catalog import Catalog
 
 MOST = {(2, False): 96, (3, False): 32, (2, True): 256, (3, True): 96}
-"""Largest side of a crop by dimensions and whether there is a GPU: what trains in a time one can wait for."""
+"""Side of the largest crop by dimensions and whether there is a GPU: what trains in a time one can wait for."""
 STEP = {2: 32, 3: 16}
 """Sides are multiples of it, which the strides of most encoders divide."""
 ON_CPU = {2: 8, 3: 4}
@@ -30,31 +33,45 @@ ALIKE = 0.05
 
 @dataclass(frozen=True)
 class CropPlan:
-    """Sides in voxels, mm per voxel of what is stored (None: each scan's own), crops of a step, and why."""
+    """How scans are stored and cut.
 
-    size: int
+    Attributes:
+        shape: voxels along each axis.
+        spacing: mm per voxel of what is stored; None keeps each scan's own.
+        voxel: mm along each axis of the usual stored voxel, or None where nothing says it.
+        count: crops of a step.
+        why: in a few words.
+    """
+
+    shape: tuple[int, ...]
     spacing: Spacing
+    voxel: tuple[float, ...] | None
     count: int
     why: str
 
 
 def plan_crops(catalog: Catalog, settings: Settings, on_gpu: bool) -> CropPlan:
-    """The crops for these scans on this machine; what the settings say goes before."""
+    """The crops for these scans on this machine; what the settings say goes before.
+
+    They reach as far as the scans where that fits, else they are about as long in mm along every axis, as nnU-Net's
+    (Isensee et al., Nature Methods 2021).
+    """
     dims = most_axes(catalog)
     spacing, mixed = _spacing(catalog, settings, dims)
-    sides = _sides(catalog, spacing, dims)
-    size = settings.data.size or int(min(MOST[dims, on_gpu], STEP[dims] * np.ceil(sides.max() / STEP[dims])))
-    count = settings.adapt.crops or (_by_memory(size, dims) if on_gpu else ON_CPU[dims])
+    sides, voxel = _usual(catalog, spacing, dims)
+    size = settings.data.size
+    shape = (size,) * dims if size else _shape(sides, voxel or (1.0,) * dims, MOST[dims, on_gpu], STEP[dims])
+    count = settings.adapt.crops or (_by_memory(shape) if on_gpu else ON_CPU[dims])
     typical = " x ".join(f"{side:.0f}" for side in sides)
-    asked = "asked for" if settings.data.size else f"scans are about {typical}, on {'a GPU' if on_gpu else 'CPU cores'}"
-    return CropPlan(size, spacing, count, asked + mixed)
+    asked = "asked for" if size else f"scans are about {typical}, on {'a GPU' if on_gpu else 'CPU cores'}"
+    return CropPlan(shape, spacing, voxel, count, asked + mixed)
 
 
 def _spacing(catalog: Catalog, settings: Settings, dims: int) -> tuple[Spacing, str]:
     """What was asked for; else each scan's own where all agree, and the median where they do not (nnU-Net's rule)."""
     if settings.data.spacing is not None:
         return settings.data.spacing, ""
-    known = [tuple(spacing) for spacing in catalog.table["spacing"] if spacing is not None]
+    known = [tuple(spacing) for spacing in catalog.table["spacing"] if spacing is not None and len(spacing) == dims]
     if dims == 2 or not known:
         return None, ""
     found = np.array(known, np.float64)
@@ -64,18 +81,38 @@ def _spacing(catalog: Catalog, settings: Settings, dims: int) -> tuple[Spacing, 
     return tuple(middle.round(3).tolist()), f"; spacings differ and become {' x '.join(f'{n:.2g}' for n in middle)} mm"
 
 
-def _sides(catalog: Catalog, spacing: Spacing, dims: int) -> np.ndarray:
-    """Median voxels along each axis of what will be stored."""
-    sides = []
+def _usual(catalog: Catalog, spacing: Spacing, dims: int) -> tuple[NDArray[np.float64], tuple[float, ...] | None]:
+    """Median voxels along each axis of what will be stored, and median mm of a voxel."""
+    sides, voxels = [], []
     for shape, own in zip(catalog.table["shape"], catalog.table["spacing"], strict=True):
-        if len(shape) == dims:
-            given = np.ones(dims) if spacing is None or own is None else np.array(own) / np.array(spacing)
-            sides.append(np.array(shape) * given)
-    return np.asarray(np.median(sides, axis=0))
+        if len(shape) != dims:
+            continue
+        stored = own if spacing is None or own is None else np.broadcast_to(np.array(spacing, np.float64), dims)
+        sides.append(np.array(shape) * (1.0 if stored is None else np.array(own) / np.array(stored)))
+        if stored is not None:
+            voxels.append(np.array(stored, np.float64))
+    voxel = tuple(np.median(voxels, axis=0).tolist()) if voxels else None
+    return np.asarray(np.median(sides, axis=0)), voxel
 
 
-def _by_memory(size: int, dims: int) -> int:
+def _shape(sides: NDArray[np.float64], voxel: Sequence[float], most: int, step: int) -> tuple[int, ...]:
+    """Sides that steps divide: those of the scans, the longest in mm cut first until the crop holds `most` cubed.
+
+    A coarse axis is halved less often by an encoder, so its steps are finer.
+    """
+    finest = min(voxel)
+    steps = [max(1, step >> int(math.log2(mm / finest))) for mm in voxel]
+    shape = [one * math.ceil(side / one) for side, one in zip(sides, steps, strict=True)]
+    while math.prod(shape) > most ** len(shape):
+        longest = max(
+            (axis for axis in range(len(shape)) if shape[axis] > steps[axis]), key=lambda a: shape[a] * voxel[a]
+        )
+        shape[longest] -= steps[longest]
+    return tuple(shape)
+
+
+def _by_memory(shape: Sequence[int]) -> int:
     import torch
 
     memory = torch.cuda.get_device_properties(0).total_memory
-    return int(np.clip(SHARE * memory / (VOXEL_BYTES * size**dims), FEWEST, GREATEST))
+    return int(np.clip(SHARE * memory / (VOXEL_BYTES * math.prod(shape)), FEWEST, GREATEST))

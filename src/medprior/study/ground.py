@@ -43,6 +43,7 @@ class Ground:
         labels: positions of the measured labels among the catalog's (multi-label), or None for all.
         warnings: sentences that the verdict must carry.
         crops: of a step that outlines are learnt from.
+        voxel: mm along each axis of the usual stored voxel, where crops are cut and scans say it.
     """
 
     catalog: Catalog
@@ -55,6 +56,7 @@ class Ground:
     labels: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
     crops: int = 0
+    voxel: tuple[float, ...] | None = None
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -232,9 +234,9 @@ def _to_outline(
         workers=settings.data.workers,
         progress=progress,
     )
-    base = replace(_base(catalog, settings, plan.size, store.spatial_dims), pitch=(1.0, 1.0))
+    base = replace(_base(catalog, settings, max(plan.shape), store.spatial_dims), pitch=(1.0, 1.0)).shaped(plan.shape)
     said = (*catalog.warnings, *warnings, *more, *_unread(len(store.failures)))
-    return Ground(catalog, task, splits, store, base, budgets, settings.study.seed, None, said, plan.count)
+    return Ground(catalog, task, splits, store, base, budgets, settings.study.seed, None, said, plan.count, plan.voxel)
 
 
 def _base(catalog: Catalog, settings: Settings, size: int, dims: int) -> ViewRecipe:

@@ -177,7 +177,7 @@ class _Drawing:
                 alone, place, spacing=outliner.spacing, spatial_dims=dims, ct_window=(low, high), workers=1
             )
             scans = store.resident(next(self.model.parameters()).device, "disk")
-            logits = predict_logits(self.model, scans, 0, outliner.size, overlap=outliner.overlap, flips=flips)
+            logits = predict_logits(self.model, scans, 0, outliner.shape, overlap=outliner.overlap, flips=flips)
         return labels_of(logits, self._shape(row))
 
     def _write(self, row: int, name: str, labels: Labels) -> None:

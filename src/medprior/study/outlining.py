@@ -95,7 +95,7 @@ def outline(bench: Bench, model: Segmenter, row: int) -> Labels:
     ground = bench.ground
     adapt = bench.settings.adapt
     flips = tuple(range(ground.spatial_dims)) if adapt.mirrored else ()
-    logits = predict_logits(model, volumes_of(bench), row, ground.base.size, overlap=adapt.overlap, flips=flips)
+    logits = predict_logits(model, volumes_of(bench), row, ground.base.shape, overlap=adapt.overlap, flips=flips)
     shape: Any = ground.catalog.table["shape"].iat[row]
     return labels_of(logits, tuple(map(int, shape)))
 

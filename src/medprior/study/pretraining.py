@@ -112,6 +112,7 @@ def make_trainer(
         mean=mean,
         std=std,
         labels=ground.task.names,
+        shape=ground.base.shape,
     )
     built = create_method(
         method, encoder, settings.pretrain.preset, settings.method.get(method), facts=facts, seed=start

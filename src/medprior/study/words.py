@@ -42,7 +42,7 @@ def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
 def _size_line(ground: Ground, settings: Settings, on_gpu: bool) -> str:
     if ground.crops:
         plan = plan_crops(ground.catalog, settings, on_gpu)
-        by = " x ".join([str(plan.size)] * ground.spatial_dims)
+        by = " x ".join(map(str, plan.shape))
         return f"Crops    {by} voxels, {plan.count} a step, because {plan.why}   (change with --size)"
     size, _, why = view_size(ground.catalog, settings, on_gpu)
     return f"Size     {size} px views, because {why}   (change with --size)"

@@ -29,7 +29,7 @@ class Outliner:
     Attributes:
         names: of the classes beside the background.
         values: what stands in files of label maps for every class index, the background's first.
-        size: voxels of a window along every axis.
+        shape: voxels of a window along each axis.
         spacing: mm per voxel that scans are brought to; None keeps their own.
         channels, spatial_dims, modality: of the scans it was made from.
         ct_window: HU that are black and white.
@@ -41,7 +41,7 @@ class Outliner:
 
     names: tuple[str, ...]
     values: tuple[int, ...]
-    size: int
+    shape: tuple[int, ...]
     spacing: Spacing
     channels: int
     spatial_dims: int
@@ -72,7 +72,7 @@ class Outliner:
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             schema = facts.pop("schema", None)
-            sequences = {name: tuple(facts[name]) for name in ("names", "values", "ct_window")}
+            sequences = {name: tuple(facts[name]) for name in ("names", "values", "shape", "ct_window")}
             spacing = tuple(facts["spacing"]) if isinstance(facts["spacing"], list) else facts["spacing"]
             found = cls(**facts | sequences | {"spacing": spacing})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

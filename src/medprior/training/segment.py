@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -99,13 +99,13 @@ def predict_logits(
     model: Segmenter,
     store: ResidentVolumes,
     row: int,
-    size: int,
+    shape: Sequence[int],
     *,
     overlap: float = 0.5,
     flips: tuple[int, ...] = (),
     at_once: int = 4,
 ) -> Tensor:
-    """Logits (K, *S) of a scan on its stored grid, through windows of `size` along every axis.
+    """Logits (K, *S) of a scan on its stored grid, through windows of `shape`.
 
     Args:
         overlap: share of a window that the next one covers, at the least.
@@ -122,7 +122,7 @@ def predict_logits(
             return model(windows)  # type: ignore[no-any-return]
 
     scan = store.unit(row)
-    return slide(scan, (size,) * (scan.dim() - 1), answer, overlap=overlap, flips=flips, at_once=at_once)
+    return slide(scan, tuple(shape), answer, overlap=overlap, flips=flips, at_once=at_once)
 
 
 def _crops(rows: NDArray[np.int64], batch_size: int, base: ViewRecipe, seed: int) -> tuple[Sampler, ViewPlan]:

@@ -50,11 +50,11 @@ HED /= np.linalg.norm(HED, axis=1)[:, None]
 Draw = Callable[..., np.ndarray]
 
 
-def scans(batch: int, d: int, size: int, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    pixels = torch.rand(batch, channels, *[size] * d, generator=torch.Generator().manual_seed(1))
+def scans(batch: int, *shape: int, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels = torch.rand(batch, channels, *shape, generator=torch.Generator().manual_seed(1))
     pixels[:, :, -1] = 0.0
     pixels[:, :, -2] = 1.0
-    valid = torch.ones(batch, 1, *[size] * d, dtype=torch.bool)
+    valid = torch.ones(batch, 1, *shape, dtype=torch.bool)
     valid[:, :, :2] = False
     return pixels * valid, valid
 
@@ -72,13 +72,13 @@ def window(c: Window, x: np.ndarray, valid: np.ndarray, key: Key, row: int) -> n
 
 
 def bias_field(c: BiasField, x: np.ndarray, valid: np.ndarray, key: Key, row: int) -> np.ndarray:
-    d, n = x.ndim - 1, x.shape[1]
+    d = x.ndim - 1
     drawn = normal(key, "bias_field shape", (c.order + 1,) * d)[row].double().numpy()
     terms = [k for k in np.ndindex(*drawn.shape) if 0 < sum(k) <= c.order]
     log = np.zeros(x.shape[1:])
     for k in terms:
         wave = np.ones(())
-        for number in k:
+        for number, n in zip(k, x.shape[1:], strict=True):
             cosine = np.cos(np.pi * number * (np.arange(n) + 0.5) / n) * (np.sqrt(2) if number else 1)
             wave = np.multiply.outer(wave, cosine)
         log += drawn[k] * wave / np.sqrt(sum(drawn[term] ** 2 for term in terms))
@@ -92,10 +92,10 @@ def exposure(c: Exposure, x: np.ndarray, valid: np.ndarray, key: Key, row: int) 
 
 
 def speckle(c: Speckle, x: np.ndarray, valid: np.ndarray, key: Key, row: int) -> np.ndarray:
-    d, n = x.ndim - 1, x.shape[1]
-    grain = draws(key, row)("speckle grain", *c.grain) * n
-    waves = normal(key, "speckle field", (2, *[n] * d))[row].double().numpy()
-    for axis in range(d):
+    d = x.ndim - 1
+    grain = draws(key, row)("speckle grain", *c.grain) * max(x.shape[1:])
+    waves = normal(key, "speckle field", (2, *x.shape[1:]))[row].double().numpy()
+    for axis, n in enumerate(x.shape[1:]):
         width = grain * (1 if axis == d - 2 else 2)
         kernel = np.exp(-((np.arange(n)[:, None] - np.arange(n)) ** 2) / (2 * width**2))
         kernel /= np.sqrt((kernel**2).sum(1, keepdims=True))
@@ -124,10 +124,10 @@ def stain(c: StainJitter, x: np.ndarray, valid: np.ndarray, key: Key, row: int) 
 FORMULAS = {f.__name__: f for f in (window, bias_field, exposure, speckle, depth_gain, stain)}
 
 
-@pytest.mark.parametrize(("d", "size"), [(2, 20), (2, 72), (3, 9)])
+@pytest.mark.parametrize("shape", [(20, 20), (72, 72), (9, 9, 9), (30, 72), (5, 12, 9)])
 @pytest.mark.parametrize("change", ALL, ids=NAMES)
-def test_float32_equals_float64_to_1e_5(change, d, size):
-    pixels, valid = scans(6, d, size)
+def test_float32_equals_float64_to_1e_5(change, shape):
+    pixels, valid = scans(6, *shape)
     key = Key(3, 5, torch.arange(6), 1)
     changed = change.apply(pixels, valid, key)
     assert changed.shape == pixels.shape and changed.dtype == torch.float32
@@ -139,14 +139,14 @@ def test_float32_equals_float64_to_1e_5(change, d, size):
 
 @pytest.mark.parametrize("change", NONE, ids=NAMES)
 def test_no_strength_is_no_change(change):
-    pixels, valid = scans(6, 2, 20)
+    pixels, valid = scans(6, 20, 20)
     changed = change.apply(pixels, valid, Key(0, 0, torch.arange(6), 0))
     torch.testing.assert_close(changed, pixels, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("change", ALL, ids=NAMES)
 def test_a_row_does_not_depend_on_its_batch(change):
-    pixels, valid = scans(6, 2, 20)
+    pixels, valid = scans(6, 20, 20)
     together = change.apply(pixels, valid, Key(3, 5, torch.arange(10, 16), 1))
     for row in (4, 0):
         alone = change.apply(pixels[row : row + 1], valid[row : row + 1], Key(3, 5, torch.tensor([10 + row]), 1))
@@ -155,7 +155,7 @@ def test_a_row_does_not_depend_on_its_batch(change):
 
 @pytest.mark.parametrize("change", ALL, ids=NAMES)
 def test_a_change_comes_as_often_as_asked_and_values_stay_in_range(change):
-    pixels, valid = scans(1500, 2, 6)
+    pixels, valid = scans(1500, 6, 6)
     changed = replace(change, probability=0.3).apply(pixels, valid, Key(0, 0, torch.arange(1500), 0))
     assert changed.isfinite().all() and changed.min() >= 0 and changed.max() <= 1
     touched = ((changed - pixels).abs().amax(dim=(1, 2, 3)) > 1e-5).float().mean()
@@ -239,7 +239,7 @@ def test_stains_are_scaled_and_shifted_each_on_its_own():
 
 
 def test_stains_are_for_three_channels_only():
-    pixels, valid = scans(4, 2, 8, channels=2)
+    pixels, valid = scans(4, 8, 8, channels=2)
     assert torch.equal(
         StainJitter(1.0, (0.5, 2.0), (0.0, 0.5)).apply(pixels, valid, Key(0, 0, torch.arange(4), 0)), pixels
     )
@@ -302,7 +302,7 @@ FULL = ViewRecipe(
 
 
 def test_acquisition_comes_first_and_padding_stays_black():
-    pixels, valid = scans(40, 2, 16)
+    pixels, valid = scans(40, 16, 16)
     key = Key(0, 0, torch.arange(40), 0)
     changed = change(pixels, valid, FULL, key)
     assert (changed[~valid.expand_as(changed)] == 0).all()
@@ -316,7 +316,7 @@ def test_acquisition_comes_first_and_padding_stays_black():
 @pytest.mark.parametrize("d", [2, 3])
 def test_everything_is_one_graph(d):
     recipe = replace(FULL, spatial_dims=d, size=48 if d == 2 else 8, blur=(0.005, 0.01))
-    pixels, valid = scans(4, d, recipe.size)
+    pixels, valid = scans(4, *recipe.shape)
 
     def changed(step: torch.Tensor) -> torch.Tensor:
         return change(pixels, valid, recipe, Key(0, step, torch.arange(4), 0))

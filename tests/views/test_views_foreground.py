@@ -125,9 +125,8 @@ def test_steps_and_views_draw_anew(foreground: Foreground) -> None:
 
 
 RECIPES = st.builds(
-    ViewRecipe,
-    size=st.integers(1, 40),
-    spatial_dims=st.just(3),
+    lambda shape, **settings: ViewRecipe(40, 3, **settings).shaped(shape),
+    shape=st.one_of(st.integers(1, 40).map(lambda side: (side,) * 3), st.tuples(*[st.integers(1, 40)] * 3)),
     pitch=st.sampled_from([(1.0, 1.0), (0.5, 2.0)]),
     flips=st.sampled_from([(), (0, 1, 2)]),
     rotation=st.sampled_from([0.0, 30.0]),
@@ -158,22 +157,22 @@ def test_a_view_is_centred_on_its_aim_as_far_as_the_volume_goes(foreground: Fore
         assert abs(found - voxel) <= side / 2 + 1e-3
 
 
-@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("shape", [(7, 7, 7), (8, 8, 8), (5, 16, 9)])
 def test_windows_of_aimed_views_lie_on_stored_voxels_and_hold_the_aim(
-    store: VolumeStore, foreground: Foreground, size: int
+    store: VolumeStore, foreground: Foreground, shape: tuple[int, ...]
 ) -> None:
-    recipe = ViewRecipe(size, 3, pitch=(1.0, 1.0))
+    recipe = ViewRecipe(16, 3, pitch=(1.0, 1.0)).shaped(shape)
     rows = [1, 2] * 20
     key, lengths = key_of(rows), torch.tensor(lengths_of(40)).float()
     drawn = draw_affine(recipe, torch.tensor([-1.0, 1.0]).expand(40, 3, 2), lengths, key)
     aims = draw_aims(foreground, lengths_of(40), key, 1.0)
     moved = aim(drawn, lengths, aims, on_pixels=True)
-    corner = (moved[..., 3] + 1) * lengths / 2 - size / 2
+    corner = (moved[..., 3] + 1) * lengths / 2 - torch.tensor(shape) / 2
     torch.testing.assert_close(corner, corner.round(), rtol=0, atol=1e-4)
     for row, at, label, voxel in zip(
-        rows, corner_of(moved, lengths, recipe.shape).int(), aims.labels, aims.voxels, strict=True
+        rows, corner_of(moved, lengths, shape).int(), aims.labels, aims.voxels, strict=True
     ):
-        crop = store.mask_crop(row, at.tolist(), (size,) * 3)
+        crop = store.mask_crop(row, at.tolist(), shape)
         assert crop[tuple((voxel - at).tolist())] == int(label)
 
 

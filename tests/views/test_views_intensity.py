@@ -29,10 +29,10 @@ RECIPE = ViewRecipe(
 )
 
 
-def padded(batch: int, channels: int, d: int, size: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(batch: int, channels: int, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels with black padding of 3 pixels on one side, and the valid mask."""
-    pixels = torch.rand(batch, channels, *[size] * d, generator=torch.Generator().manual_seed(0))
-    valid = torch.ones(batch, 1, *[size] * d, dtype=torch.bool)
+    pixels = torch.rand(batch, channels, *shape, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(batch, 1, *shape, dtype=torch.bool)
     valid[:, :, :3] = False
     return pixels * valid, valid
 
@@ -76,10 +76,13 @@ def parameters(recipe: ViewRecipe, key: Key, shape: tuple[int, ...]) -> list[dic
     return [{name: values[i].numpy() for name, values in drawn.items()} for i in range(len(key.rows))]
 
 
-@pytest.mark.parametrize(("channels", "d"), [(1, 2), (3, 2), (2, 2), (1, 3)])
-def test_float32_equals_float64_to_1e_5(channels, d):
-    recipe = replace(RECIPE, spatial_dims=d, size=20 if d == 2 else 10)
-    pixels, valid = padded(12, channels, d, recipe.size)
+SQUARE, CUBE, SLAB = (20, 20), (10, 10, 10), (5, 8, 14)
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, SQUARE), (3, SQUARE), (2, SQUARE), (1, CUBE), (1, SLAB)])
+def test_float32_equals_float64_to_1e_5(channels, shape):
+    recipe = replace(RECIPE, spatial_dims=len(shape), pitch=(1.0, 1.0)).shaped(shape)
+    pixels, valid = padded(12, channels, *shape)
     key = Key(4, 2, torch.arange(12), 0)
     changed = change(pixels, valid, recipe, key)
     for i, drawn in enumerate(parameters(recipe, key, tuple(pixels.shape[1:]))):
@@ -88,7 +91,7 @@ def test_float32_equals_float64_to_1e_5(channels, d):
 
 
 def test_padding_stays_black_and_values_stay_in_range():
-    pixels, valid = padded(64, 3, 2)
+    pixels, valid = padded(64, 3, 20, 20)
     changed = change(pixels, valid, RECIPE, Key(0, 0, torch.arange(64), 0))
     assert (changed[~valid.expand_as(changed)] == 0).all()
     assert changed.min() >= 0 and changed.max() <= 1
@@ -96,7 +99,7 @@ def test_padding_stays_black_and_values_stay_in_range():
 
 
 def test_every_change_comes_as_often_as_asked_and_leaves_the_others_untouched():
-    pixels, valid = padded(2000, 1, 2, size=6)
+    pixels, valid = padded(2000, 1, 6, 6)
     for name in ("intensity", "blur", "noise"):
         off = {f"{other}_probability": 0.0 for other in ("intensity", "blur", "noise") if other != name}
         recipe = replace(RECIPE, size=6, blur=(0.09, 0.1), **off)
@@ -108,30 +111,35 @@ def test_every_change_comes_as_often_as_asked_and_leaves_the_others_untouched():
 def test_colour_is_for_three_channels_only():
     recipe = ViewRecipe(20, intensity_probability=1.0, saturation=1.0, grey_probability=1.0)
     for channels in (1, 2, 4):
-        pixels, valid = padded(3, channels, 2)
+        pixels, valid = padded(3, channels, 20, 20)
         assert torch.equal(change(pixels, valid, recipe, Key(0, 0, torch.arange(3), 0)), pixels)
-    pixels, valid = padded(3, 3, 2)
+    pixels, valid = padded(3, 3, 20, 20)
     grey = change(pixels, valid, recipe, Key(0, 0, torch.arange(3), 0))
     torch.testing.assert_close(grey[:, 0], grey[:, 2])
 
 
 def test_blur_keeps_a_flat_image_flat_up_to_border_and_padding():
-    _, valid = padded(8, 1, 2)
+    _, valid = padded(8, 1, 20, 20)
     recipe = ViewRecipe(20, blur_probability=1.0, blur=(0.1, 0.1))
     flat = 0.7 * valid.float()
     torch.testing.assert_close(change(flat, valid, recipe, Key(0, 0, torch.arange(8), 0)), flat)
 
 
 @pytest.mark.parametrize("way", [gathered, multiplied, smooth])
-@pytest.mark.parametrize(("size", "widest"), [(64, 0.8), (75, 1.4), (75, 3.0), (33, 0.1)])
-def test_smoothing_equals_the_whole_matrix_in_float64(size, widest, way):
-    images = torch.rand(5, 2, size, size, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(
+    ("shape", "widest"),
+    [((64, 64), 0.8), ((75, 75), 1.4), ((75, 75), 3.0), ((33, 33), 0.1), ((40, 75), 0.8), ((75, 20), 1.4)],
+)
+def test_smoothing_equals_the_whole_matrix_in_float64(shape, widest, way):
+    images = torch.rand(5, 2, *shape, generator=torch.Generator().manual_seed(0))
     widths = [torch.tensor([1e-3, 0.3, 0.5, 0.9, 1.0]) * widest for _ in range(2)]
     widths[1] = widths[1].flip(0)
-    apart = np.arange(size)[:, None] - np.arange(size)
+    apart = [np.arange(side)[:, None] - np.arange(side) for side in shape]
     reach = widest if way is smooth else math.ceil(5 * widest)
     found = way(images, widths, [reach, reach])
     for i, image in enumerate(images.double().numpy()):
-        down, across = (np.exp(-0.5 * (apart / width[i].double().item()) ** 2) for width in widths)
+        down, across = (
+            np.exp(-0.5 * (each / width[i].double().item()) ** 2) for each, width in zip(apart, widths, strict=True)
+        )
         expected = down @ image @ across.T
         np.testing.assert_allclose(found[i] / expected.max(), expected / expected.max(), atol=2e-6)

@@ -46,15 +46,16 @@ def recipe_of(d: int, **changes: object) -> ViewRecipe:
     return replace(ViewRecipe(16, d, pitch=(1.0, 1.0)), **changes)
 
 
-@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 16), (9, 22), (6, 20, 17)])
 @pytest.mark.parametrize("changes", [{}, {"flips": (0, 1)}, {"rotation": 25.0, "pitch": (0.8, 1.3)}])
-def test_classes_are_those_of_the_pixels_that_lie_there(d: int, changes: dict[str, object]) -> None:
+def test_classes_are_those_of_the_pixels_that_lie_there(shape: tuple[int, ...], changes: dict[str, object]) -> None:
+    d = len(shape)
     maps = torch.from_numpy(np.random.default_rng(d).integers(0, 6, (5, *LENGTHS[d]), dtype=np.uint8))
-    recipe = recipe_of(d, **changes)
+    recipe = recipe_of(d, **changes).shaped(shape)
     window = windows_of(recipe, maps, 0)
     seen = see_labels(window.labels, window.place, window.affine, recipe.shape)
-    centres = (2 * np.arange(recipe.size) + 1) / recipe.size - 1
-    grid = np.stack(np.meshgrid(*[centres] * d, indexing="ij")).reshape(d, -1)
+    centres = [(2 * np.arange(side) + 1) / side - 1 for side in shape]
+    grid = np.stack(np.meshgrid(*centres, indexing="ij")).reshape(d, -1)
     for i, affine in enumerate(window.affine.double().numpy()):
         place = affine[:, :d] @ grid + affine[:, d:]
         stored = (place + 1) / 2 * np.array(LENGTHS[d])[:, None]
@@ -66,10 +67,11 @@ def test_classes_are_those_of_the_pixels_that_lie_there(d: int, changes: dict[st
         assert sure.mean() > 0.9
 
 
-@pytest.mark.parametrize("d", [2, 3])
-def test_views_on_pixels_show_the_same_in_classes_and_in_grey(d: int) -> None:
+@pytest.mark.parametrize("shape", [(24, 24), (24, 24, 24), (40, 12), (8, 24, 32)])
+def test_views_on_pixels_show_the_same_in_classes_and_in_grey(shape: tuple[int, ...]) -> None:
+    d = len(shape)
     maps = torch.from_numpy(np.random.default_rng(d).integers(1, 6, (4, *LENGTHS[d]), dtype=np.uint8))
-    recipe = recipe_of(d, size=24, flips=tuple(range(d)))
+    recipe = recipe_of(d, flips=tuple(range(d))).shaped(shape)
     plan = independent(recipe, 2)
     crops = Crops(torch.arange(4), tuple(windows_of(recipe, maps, position) for position in range(2)))
     for view in render(crops, plan, seed=3, step=5):

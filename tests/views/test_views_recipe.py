@@ -41,6 +41,39 @@ def test_crops_keep_their_pitch_and_the_whole_scan_has_none():
     assert base.plain().pitch is base.adaptation().pitch is None
 
 
+def test_crops_keep_their_shape_and_the_whole_scan_is_a_cube():
+    slab = replace(base_recipe("MR", 32, 3), pitch=(1.0, 1.0)).shaped((8, 24, 32))
+    assert (slab.size, slab.sides, slab.shape) == (32, (8, 24, 32), (8, 24, 32))
+    assert all(r.shape == (8, 24, 32) for r in (slab.contrastive(), slab.restorative(), slab.outlining()))
+    assert slab.plain().shape == slab.adaptation().shape == base_recipe("MR", 32, 3).shape == (32, 32, 32)
+    assert ViewRecipe.from_dict(yaml.safe_load(yaml.safe_dump(slab.to_dict()))) == slab
+    assert ViewRecipe.from_dict({**slab.to_dict(), "sides": [8, 24, 32]}) == slab
+
+
+def test_a_cube_is_a_cube_however_it_was_asked_for():
+    base = base_recipe("CT", 32, 3)
+    assert base.shaped((16, 16, 16)) == replace(base, size=16) and base.shaped([16] * 3).sides is None
+    assert replace(base, pitch=(1.0, 1.0)).shaped((8, 9, 9)).shaped((9, 9, 9)) == replace(
+        base, pitch=(1.0, 1.0), size=9
+    )
+
+
+@pytest.mark.parametrize(
+    "sides", [(8, 32), (8, 24, 31), (8, 24, 33), (0, 32, 32), (8.0, 24, 32), (), (8, 24, 32, 32)], ids=str
+)
+def test_sides_that_are_no_shape_are_refused(sides):
+    with pytest.raises(SettingsError, match=r"3 whole numbers from 1, the longest of them size = 32") as refused:
+        ViewRecipe(32, 3, pitch=(1.0, 1.0), sides=sides)
+    assert refused.value.where == "view.sides"
+
+
+def test_whole_scans_are_squares_and_cubes():
+    with pytest.raises(SettingsError, match="none without a pitch, since whole scans are seen as squares and cubes"):
+        base_recipe("CT", 32, 3).shaped((8, 24, 32))
+    with pytest.raises(SettingsError, match="without a pitch"):
+        replace(ViewRecipe(32, 2, pitch=(1.0, 1.0), sides=(32, 8)), pitch=None)
+
+
 @pytest.mark.parametrize("code", [code for family in families().values() for code in family.codes])
 def test_every_known_modality_gives_recipes(code):
     base = base_recipe(code.lower(), 32)

@@ -118,16 +118,14 @@ class BiasField(Change):
     order: int = 2
 
     def apply(self, pixels: Tensor, valid: Tensor, key: Key) -> Tensor:
-        d, size = pixels.dim() - 2, pixels.shape[-1]
+        d = pixels.dim() - 2
         waves = torch.arange(self.order + 1, device=pixels.device)
-        # Orthonormal over the view: each cosine has a mean square of 1.
-        cosines = torch.cos(math.pi / size * (torch.arange(size, device=pixels.device) + 0.5).unsqueeze(1) * waves)
-        cosines = torch.where(waves > 0, math.sqrt(2), 1.0) * cosines
+        cosines = [_cosines(waves, side).expand(len(pixels), -1, -1) for side in pixels.shape[2:]]
         total = reduce(torch.add, [waves.view(*[-1 if axis == i else 1 for i in range(d)]) for axis in range(d)])
         drawn = normal(key, "bias_field shape", (self.order + 1,) * d) * ((total > 0) & (total <= self.order))
         strength = self._drawn(key, "strength", *self.strength) / drawn.flatten(1).norm(dim=1).clamp(min=1e-6)
         coefficients = (drawn * broad(strength, drawn)).unsqueeze(1)
-        field = contract(coefficients, [cosines.expand(len(pixels), -1, -1)] * d).exp()
+        field = contract(coefficients, cosines).exp()
         return (pixels * (field / broad(_mean(field, valid), pixels))).clamp(0, 1)
 
     def _validate(self) -> None:
@@ -174,7 +172,7 @@ class Speckle(Change):
 
     Attributes:
         strength: share of fully developed speckle, from 0 to 1.
-        grain: standard deviation of the smoothing along the beam, as a share of the view; it is twice that across.
+        grain: standard deviation of the smoothing along the beam, as a share of its longest side; twice that across.
     """
 
     name: ClassVar[str] = "speckle"
@@ -182,14 +180,14 @@ class Speckle(Change):
     grain: Range
 
     def apply(self, pixels: Tensor, valid: Tensor, key: Key) -> Tensor:
-        d, size = pixels.dim() - 2, pixels.shape[-1]
-        grain = (between(key, "speckle grain", *self.grain) * size).clamp(min=1e-3)
+        d, shape = pixels.dim() - 2, pixels.shape[2:]
+        grain = (between(key, "speckle grain", *self.grain) * max(shape)).clamp(min=1e-3)
         across = [1.0 if axis == d - 2 else ACROSS for axis in range(d)]
         widths = [grain * factor for factor in across]
-        widest = [self.grain[1] * size * factor for factor in across]
-        waves = smooth(normal(key, "speckle field", (2, *pixels.shape[2:])), widths, widest)
-        for axis, width in enumerate(widths):
-            waves = waves / _deviation(width, size).view(-1, *[size if axis + 1 == i else 1 for i in range(d + 1)])
+        widest = [self.grain[1] * max(shape) * factor for factor in across]
+        waves = smooth(normal(key, "speckle field", (2, *shape)), widths, widest)
+        for axis, (width, side) in enumerate(zip(widths, shape, strict=True)):
+            waves = waves / _deviation(width, side).view(-1, *[side if axis + 1 == i else 1 for i in range(d + 1)])
         rayleigh = (waves.square().sum(dim=1, keepdim=True) * (2 / math.pi)).sqrt()
         strength = broad(self._drawn(key, "strength", *self.strength), pixels)
         return (pixels * (1 + strength * (rayleigh - 1))).clamp(0, 1)
@@ -287,6 +285,12 @@ def data_of(change: Change) -> dict[str, Any]:
 def broad(values: Tensor, pixels: Tensor) -> Tensor:
     """(B,) as (B, 1, 1, …), to meet pixels (B, C, *S)."""
     return values.view(-1, *[1] * (pixels.dim() - 1))
+
+
+def _cosines(waves: Tensor, size: int) -> Tensor:
+    """(size, n) cosines of n numbers of half waves along an axis, orthonormal over it: each has a mean square of 1."""
+    phase = math.pi / size * (torch.arange(size, device=waves.device) + 0.5).unsqueeze(1)
+    return torch.where(waves > 0, math.sqrt(2), 1.0) * torch.cos(phase * waves)
 
 
 def _deviation(width: Tensor, size: int) -> Tensor:

@@ -36,7 +36,8 @@ class MultiCrop:
         whole, part: share of the area in large and small crops. Where the recipe gives a pitch, crops of volumes have
             it all, and the small ones show less because they are smaller.
         count: small crops; there are two large ones.
-        size: pixels along a small crop; None takes 96/224 of the recipe's, as the encoder allows.
+        size: pixels along a small crop, or along its longest side, the others in proportion; None takes 96/224 of the
+            recipe's, as the encoder allows.
     """
 
     whole: Range
@@ -46,7 +47,7 @@ class MultiCrop:
 
 
 def multi_crop(recipe: ViewRecipe, crops: MultiCrop, encoder: Encoder) -> ViewPlan:
-    """Two crops of the recipe's own size, then the smaller ones.
+    """Two crops of the recipe's own shape, then the smaller ones.
 
     Raises:
         SettingsError: the encoder cannot take crops of that size.
@@ -54,20 +55,17 @@ def multi_crop(recipe: ViewRecipe, crops: MultiCrop, encoder: Encoder) -> ViewPl
     large = independent(replace(recipe, scale=crops.whole), GLOBAL)
     if crops.count == 0:
         return large
-    side = part_side(encoder, recipe.size) if crops.size is None else crops.size
-    unit = encoder.strides[-1]
-    if not {"vit": side % unit == 0, "cnn": side >= unit, "other": side == recipe.size}[encoder.kind]:
-        raise SettingsError(
-            f"small crops of {side} pixels do not fit the encoder {encoder.spec['name']}",
-            where="setting local_size",
-            do=f"Leave it out, or use {part_side(encoder, recipe.size)}",
-        )
-    small = independent(replace(recipe, size=side, scale=crops.part), crops.count, "local")
+    if crops.size is None:
+        part = tuple(part_side(encoder, side) for side in recipe.shape)
+    else:
+        part = tuple(max(1, round(side * crops.size / recipe.size)) for side in recipe.shape)
+    _check(part, recipe, encoder)
+    small = independent(replace(recipe.shaped(part), scale=crops.part), crops.count, "local")
     return ViewPlan(large.specs + small.specs)
 
 
 def part_side(encoder: Encoder, size: int) -> int:
-    """Pixels along a small crop's side, beside large ones of `size`: whole patches or strides of the encoder.
+    """Pixels along a small crop's side, where large ones have `size`: whole patches or strides of the encoder.
 
     Transformers with windows take no size but their own.
     """
@@ -79,8 +77,21 @@ def part_side(encoder: Encoder, size: int) -> int:
 
 
 def by_size(views: Sequence[View]) -> list[Tensor]:
-    """The pixels of all views of one size in one tensor (V * B, C, *S), view by view, sizes in order of appearance."""
-    sizes: dict[int, list[Tensor]] = {}
+    """The pixels of all views of one shape in one tensor (V * B, C, *S), view by view, in order of appearance."""
+    shapes: dict[tuple[int, ...], list[Tensor]] = {}
     for view in views:
-        sizes.setdefault(view.pixels.shape[-1], []).append(view.pixels)
-    return [torch.cat(pixels) for pixels in sizes.values()]
+        shapes.setdefault(tuple(view.pixels.shape[2:]), []).append(view.pixels)
+    return [torch.cat(pixels) for pixels in shapes.values()]
+
+
+def _check(part: tuple[int, ...], recipe: ViewRecipe, encoder: Encoder) -> None:
+    unit = encoder.strides[-1]
+    whole = all(side % unit == 0 for side in part)
+    deep = all(side >= min(unit, large) for side, large in zip(part, recipe.shape, strict=True))
+    if not {"vit": whole, "cnn": deep, "other": part == recipe.shape}[encoder.kind]:
+        size = " x ".join(map(str, part if len(set(part)) > 1 else part[:1]))
+        raise SettingsError(
+            f"small crops of {size} pixels do not fit the encoder {encoder.spec['name']}",
+            where="setting local_size",
+            do=f"Leave it out, or use {part_side(encoder, recipe.size)}",
+        )

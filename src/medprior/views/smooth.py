@@ -15,7 +15,7 @@ from medprior.views.taps import Taps, gather
 REACH = 5
 """Standard deviations after which a Gaussian ends: what lies beyond weighs less than one part in a million."""
 FEW = 1 / 4
-"""Share of an image's side up to which a CPU sums neighbours one by one; beyond, matrices are as fast."""
+"""Share of each of an image's sides up to which a CPU sums neighbours one by one; beyond, matrices are as fast."""
 
 
 def smooth(images: Tensor, widths: Sequence[Tensor], widest: Sequence[float]) -> Tensor:
@@ -25,16 +25,17 @@ def smooth(images: Tensor, widths: Sequence[Tensor], widest: Sequence[float]) ->
         widths: (B,) standard deviations in pixels, above 0, for each axis.
         widest: the greatest that each may be, known before anything is drawn.
     """
-    size, radii = images.shape[-1], [math.ceil(REACH * most) for most in widest]
+    radii = [math.ceil(REACH * most) for most in widest]
+    few = all(2 * radius + 1 <= FEW * side for radius, side in zip(radii, images.shape[2:], strict=True))
     # Of volumes most of the time would go into turning their axes.
-    if images.device.type == "cpu" and len(radii) == 2 and 2 * max(radii) + 1 <= FEW * size:
+    if images.device.type == "cpu" and len(radii) == 2 and few:
         return gathered(images, widths, radii)
     return multiplied(images, widths, radii)
 
 
 def gathered(images: Tensor, widths: Sequence[Tensor], radii: Sequence[int]) -> Tensor:
     """The same, neighbour by neighbour; `radii` are where each Gaussian may end, in pixels."""
-    taps = [_taps(width, radius, images.shape[-1]) for width, radius in zip(widths, radii, strict=True)]
+    taps = [_taps(*axis) for axis in zip(widths, radii, images.shape[2:], strict=True)]
     found = torch.empty_like(images)
     for channel in range(images.shape[1]):  # one by one, which stays in the cache longer
         found[:, channel : channel + 1] = gather(images[:, channel : channel + 1], taps)
@@ -43,10 +44,12 @@ def gathered(images: Tensor, widths: Sequence[Tensor], radii: Sequence[int]) -> 
 
 def multiplied(images: Tensor, widths: Sequence[Tensor], radii: Sequence[int]) -> Tensor:
     """The same by matrix products."""
-    size, d = images.shape[-1], len(widths)
+    shape = images.shape[2:]
+    banded = all(2 * (_tile(radius) + 2 * radius) <= side for radius, side in zip(radii, shape, strict=True))
     # Of images a band is left of each matrix; of volumes the copies of the bands would cost more than they save.
-    if d == 3 or any(2 * (_tile(radius) + 2 * radius) > size for radius in radii):
-        return contract(images, [gaussian(_apart(size, size, images), width) for width in widths])
+    if len(shape) == 3 or not banded:
+        axes = zip(shape, widths, strict=True)
+        return contract(images, [gaussian(_apart(side, side, images), width) for side, width in axes])
     for axis, (width, radius) in enumerate(zip(widths, radii, strict=True)):
         images = _banded(images.movedim(axis + 2, -1), width, radius).movedim(-1, axis + 2)
     return images

@@ -56,10 +56,11 @@ def freeze_unreached(encoder: Encoder) -> None:
 
 def _trial(encoder: Encoder) -> Tensor:
     """A number that depends on every map of one black image; no statistic of the encoder moves."""
-    spec, training = encoder.spec, encoder.training
-    # Volumes no larger than they have to be. Networks of images may take one size alone, and are cheap.
-    side = min(spec["size"], 2 * encoder.strides[-1]) if encoder.spatial_dims == 3 else spec["size"]
-    maps = encoder.eval()(encoder.mean.new_zeros(1, spec["in_channels"], *[side] * encoder.spatial_dims))
+    channels, extents, training = encoder.spec["in_channels"], encoder.extents, encoder.training
+    if encoder.spatial_dims == 3:
+        # Volumes no larger than they have to be. Networks of images may take one size alone, and are cheap.
+        extents = tuple(min(own, 2 * by) for own, by in zip(extents, encoder.axis_strides[-1], strict=True))
+    maps = encoder.eval()(encoder.mean.new_zeros(1, channels, *extents))
     encoder.train(training)
     return torch.stack([found.sum() for found in maps]).sum()
 

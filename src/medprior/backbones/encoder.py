@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from medprior.backbones.axes import COMPARABLE, Sides, extents, in_words, per_axis
+from medprior.errors import SettingsError
+
 if TYPE_CHECKING:
     from medprior.backbones.weights import LoadReport
 
@@ -19,12 +22,23 @@ LEAST_DEVIATION = 1e-3
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What rebuilds an encoder, apart from its weights."""
+    """What rebuilds an encoder, apart from its weights.
+
+    Attributes:
+        size: pixels along the axis whose voxels are shortest.
+        spacing: mm per voxel along each axis; None where they are equal, or not known.
+    """
 
     name: str
     in_channels: int
     spatial_dims: int
     size: int
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def voxel(self) -> tuple[float, ...]:
+        """The spacing, or 1 along every axis."""
+        return self.spacing or (1.0,) * self.spatial_dims
 
 
 @dataclass(frozen=True)
@@ -39,13 +53,15 @@ class Encoder(nn.Module):
     """Images to a pyramid of feature maps.
 
     `encoder(x)` takes pixels (B, C, *S) in [0, 1] and gives a list of maps, finest first, each (B, C_i, *S_i) with
-    S_i = S / strides[i]. It equals `encoder.body(encoder.stem(x))`. The images are standardised inside by `mean` and
-    `std`, which are buffers, so that the weights carry them.
+    S_i = S / axis_strides[i]. It equals `encoder.body(encoder.stem(x))`. The images are standardised inside by `mean`
+    and `std`, which are buffers, so that the weights carry them.
 
     Attributes:
         kind: "vit" is a plain vision transformer whose tokens may be dropped, "cnn" a convolutional network.
         network: the network itself, with the parameter names of the library it comes from.
-        channels, strides: of each map.
+        channels: of each map.
+        axis_strides: of each map, along every axis.
+        strides: of each map, the largest over axes: the only one, but where voxels are longer along some axis.
         loaded: what was found in the weights file it started from, if any.
     """
 
@@ -59,14 +75,16 @@ class Encoder(nn.Module):
         spec: EncoderSpec,
         network: nn.Module,
         channels: Sequence[int],
-        strides: Sequence[int],
+        strides: Sequence[int | Sides],
         statistics: Statistics,
     ) -> None:
         super().__init__()
         self._spec = spec
         self.network = network
         self.loaded: LoadReport | None = None
-        self.channels, self.strides = tuple(channels), tuple(strides)
+        self.channels = tuple(channels)
+        self.axis_strides = tuple(per_axis(stride, spec.spatial_dims) for stride in strides)
+        self.strides = tuple(max(stride) for stride in self.axis_strides)
         shape = (1, spec.in_channels, *[1] * spec.spatial_dims)
         self.register_buffer("mean", torch.tensor(statistics.mean).float().reshape(shape))
         self.register_buffer("std", torch.tensor(statistics.std).float().clamp(min=LEAST_DEVIATION).reshape(shape))
@@ -80,6 +98,19 @@ class Encoder(nn.Module):
     def spatial_dims(self) -> int:
         """2 or 3."""
         return self._spec.spatial_dims
+
+    @property
+    def voxel(self) -> tuple[float, ...]:
+        """mm per voxel along each axis of the images it was made for; 1 along every one where nothing was said."""
+        return self._spec.voxel
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Pixels along each axis of the images it was made for: equally long in mm, and the strides divide them.
+
+        `size` along the finest axis, whether strides divide it or not. Other shapes are taken, too.
+        """
+        return extents(self._spec.size, self.voxel, self.axis_strides[-1])
 
     @property
     def embed_dim(self) -> int:
@@ -114,3 +145,32 @@ class Encoder(nn.Module):
     def layer_groups(self) -> list[list[str]]:
         """Every parameter's name once, in groups from the input to the output: the layers of layer-wise decay."""
         raise NotImplementedError
+
+
+def refuse_uneven_voxels(spec: EncoderSpec) -> None:
+    """Refuse to make a network that has one stride for all axes for voxels that are not comparable.
+
+    Raises:
+        SettingsError: voxels are twice as long along some axis as along another, or longer.
+    """
+    if max(spec.voxel) / min(spec.voxel) >= COMPARABLE:
+        raise SettingsError(
+            f"{spec.name} has one stride for all axes, and voxels of {in_words(spec.voxel)} mm ask for several",
+            where="pretrain.backbone",
+            do="For instance: unet, resenc, segresnet, vit_tiny. Or leave the spacing out",
+        )
+
+
+def refuse_uneven_strides(encoder: Encoder, user: str) -> None:
+    """Refuse an encoder whose strides differ from axis to axis where `user` knows one for all of them.
+
+    Raises:
+        SettingsError: they differ.
+    """
+    uneven = next((stride for stride in encoder.axis_strides if len(set(stride)) > 1), None)
+    if uneven is not None:
+        raise SettingsError(
+            f"{encoder.spec['name']} has a map at stride {in_words(uneven)}, and {user} needs one stride for all axes",
+            where="pretrain.backbone",
+            do="For instance: resnet18, convnext_atto; or the same encoder without a spacing",
+        )

@@ -12,7 +12,8 @@ import timm
 import torch
 
 from medprior.backbones import volumes
-from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
+from medprior.backbones.axes import Sides, check_spacing, voxels
+from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics, refuse_uneven_voxels
 from medprior.backbones.inflate import Inflation, first_without_twin
 from medprior.backbones.timm2d import TimmEncoder
 from medprior.backbones.vit import VisionTransformer
@@ -37,7 +38,7 @@ _FRIENDLY = {
     "swin_small": "swin_small_patch4_window7_224",
     "swin_base": "swin_base_patch4_window7_224",
 }
-_VIT = re.compile(r"vit_(micro|tiny|small|base|large)(?:_patch(\d+))?")
+_VIT = re.compile(r"vit_(micro|tiny|small|base|large)(?:_patch([1-9]\d*)(mm)?)?")
 _MICRO = {"embed_dim": 128, "depth": 6, "num_heads": 4}  # small patches at the price of vit_tiny's large ones, for CPUs
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _UNKNOWN = {"mean": (0.5,), "std": (0.25,)}
@@ -55,26 +56,32 @@ def create_encoder(
     std: Sequence[float] | None = None,
     seed: int | None = None,
     inflation: Inflation = "average",
+    spacing: Sequence[float] | None = None,
 ) -> Encoder:
     """An encoder of images (2) or volumes (3) of `size` pixels a side.
 
     Args:
-        name: `resnet18`, `convnext_atto`, `vit_tiny` (patches of 16), `vit_tiny_patch8`, `swin_tiny` ..., or any
-            timm model that offers feature maps. In 3D plain vision transformers, ResNets, ConvNeXts, EfficientNets and
-            DenseNets. In both `unet`, `resenc`, `segresnet` and `swin_unetr`, at another width with its number behind
-            the name: `unet_16`.
+        name: `resnet18`, `convnext_atto`, `vit_tiny` (patches of 16), `vit_tiny_patch8`, `vit_tiny_patch16mm` (of 16
+            mm), `swin_tiny` ..., or any timm model that offers feature maps. In 3D plain vision transformers, ResNets,
+            ConvNeXts, EfficientNets and DenseNets. In both `unet`, `resenc`, `segresnet` and `swin_unetr`, at another
+            width with its number behind the name: `unet_16`.
         weights: a weights file or an encoder folder, "imagenet" for those timm knows for this model, one of their
             tags ("a1_in1k"), or "hf-hub:owner/model".
         mean, std: of each channel of the data, in [0, 1]; those of `weights` when absent, else 0.5 and 0.25.
         seed: of the initial weights; the caller's random state is neither used nor moved. None draws anew.
         inflation: how weights of images are given depth when they start an encoder of volumes; see
             `medprior.backbones.inflate.inflate_kernel`.
+        spacing: mm per voxel along each axis of what it will see. `unet`, `resenc` and `segresnet` then halve no axis
+            whose voxels are twice as long as the finest ones, or longer; the patches of plain vision transformers,
+            `patch` voxels long along the finest axis, get as many along another as come nearest to the same mm.
+            `size` is along the finest axis.
 
     Raises:
-        SettingsError: unknown name, a size or dimensionality the network cannot take, weights that do not fit or
-            cannot be had.
+        SettingsError: unknown name, a size, dimensionality or spacing the network cannot take, weights that do not fit
+            or cannot be had.
     """
-    spec = EncoderSpec(name, in_channels, spatial_dims, size)
+    known = None if spacing is None else tuple(float(step) for step in spacing)
+    spec = EncoderSpec(name, in_channels, spatial_dims, size, known)
     _check(spec)
     local = Path(weights) if weights is not None and _is_local(weights) else None
     published = str(weights) if weights is not None and local is None else None
@@ -101,6 +108,13 @@ def check_fit(needs: str, name: str, kind: Kind, method: str) -> None:
     )
 
 
+def follows_spacing(name: str) -> bool:
+    """Whether strides or patches of the encoder of that name may differ from axis to axis; others refuse to."""
+    if _VIT.fullmatch(name):
+        return True
+    return volumes.follows_spacing(name) or name.partition(".")[0] in timm.list_models(module="vision_transformer")
+
+
 @contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
     """Draw from `seed` inside, on the CPU, and give the caller's random state back afterwards; None changes nothing."""
@@ -116,8 +130,8 @@ def timm_name(name: str) -> tuple[str, dict[str, Any]]:
     """timm's name of the model, and the arguments that make it what `name` says."""
     found = _VIT.fullmatch(name)
     if found and not timm.is_model(name):
-        width, patch = found.groups()
-        arguments = {} if patch in (None, "16") else {"patch_size": int(patch)}
+        width, patch, in_mm = found.groups()
+        arguments = {} if patch in (None, "16") or in_mm else {"patch_size": int(patch)}
         if width == "micro":
             return "vit_tiny_patch16_224", _MICRO | arguments
         return f"vit_{width}_patch16_224", arguments
@@ -136,6 +150,25 @@ def _check(spec: EncoderSpec) -> None:
         raise SettingsError(f"an encoder has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
     if spec.in_channels < 1 or spec.size < 1:
         raise SettingsError(f"{spec.in_channels} channels of {spec.size} pixels cannot be encoded")
+    if spec.spacing is not None:
+        check_spacing(spec.spacing, spec.spatial_dims)
+    elif _patch_mm(spec.name):
+        raise SettingsError(
+            f"{spec.name} has patches in mm, and nothing says how long a voxel is",
+            where="pretrain.backbone",
+            do=f"Give the spacing, or name patches in voxels: {spec.name.removesuffix('mm')}",
+        )
+
+
+def _patch_mm(name: str) -> float:
+    """mm along the patch that a name asks for; 0 where it asks for none."""
+    found = _VIT.fullmatch(name)
+    return float(found[2]) if found and found[3] else 0.0
+
+
+def _sides(spec: EncoderSpec, side: int) -> Sides:
+    """Those of a patch that is `side` voxels along the finest axis, or as many mm as its name asks for."""
+    return voxels(_patch_mm(spec.name) or side * min(spec.voxel), spec.voxel)
 
 
 def _refuse_published(name: str, published: str | None) -> None:
@@ -156,7 +189,7 @@ def _of_timm(
 ) -> Encoder:
     network = _network(spec, published)
     statistics = _statistics(mean, std, spec.in_channels, network.pretrained_cfg if published else _UNKNOWN)
-    of_images = network.state_dict() if published and spec.spatial_dims == 3 else None
+    of_images = network.state_dict() if published and (spec.spatial_dims == 3 or len(set(spec.voxel)) > 1) else None
     encoder = _wrap(spec, network, statistics)
     if isinstance(encoder, VisionTransformer) and (of_images is not None or not published):
         encoder.fix_positions()
@@ -169,6 +202,8 @@ def _network(spec: EncoderSpec, published: str | None) -> Any:
     """The timm model, without classifier and pooling."""
     name, arguments = timm_name(spec.name)
     arguments |= {"in_chans": spec.in_channels, "num_classes": 0, "global_pool": ""}
+    if _patch_mm(spec.name):
+        arguments["patch_size"] = max(_sides(spec, 0))
     if published is not None:
         arguments |= _published(published)
     try:
@@ -202,8 +237,8 @@ def _published(weights: str) -> dict[str, Any]:
 
 def _wrap(spec: EncoderSpec, network: Any, statistics: Statistics) -> Encoder:
     if _is_plain_vit(network):
-        vit = VisionTransformer(spec, network, statistics)
-        vit.grid_of([spec.size])
+        vit = VisionTransformer(spec, network, statistics, _sides(spec, network.patch_embed.patch_size[0]))
+        vit.grid_of(vit.extents)
         return vit
     if not hasattr(network, "forward_intermediates"):
         raise SettingsError(
@@ -218,6 +253,7 @@ def _wrap(spec: EncoderSpec, network: Any, statistics: Statistics) -> Encoder:
             where="pretrain.backbone",
             do=f"In 3D, for instance: {', '.join(FITTING['cnn'] + FITTING['vit'])}",
         )
+    refuse_uneven_voxels(spec)
     encoder = TimmEncoder(spec, network, statistics)
     if spec.size < max(encoder.strides):
         raise SettingsError(f"{spec.name} needs images of {max(encoder.strides)} pixels at least", where="data.size")

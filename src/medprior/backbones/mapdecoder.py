@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from medprior.backbones.encoder import Encoder
+from medprior.backbones.encoder import Encoder, refuse_uneven_strides
 from medprior.backbones.layers import CONVOLUTIONS, TRANSPOSED
 from medprior.backbones.sparse import Sparse
 from medprior.errors import SettingsError
@@ -28,11 +28,12 @@ class MapDecoder(nn.Module):
         outputs: channels of the image.
 
     Raises:
-        SettingsError: steps of 2 do not lead from map to map.
+        SettingsError: steps of 2 do not lead from map to map, or strides differ from axis to axis.
     """
 
     def __init__(self, encoder: Encoder, width: int, outputs: int) -> None:
         super().__init__()
+        refuse_uneven_strides(encoder, "SparK's decoder")
         dims, total = encoder.spatial_dims, encoder.strides[-1]
         steps = total.bit_length() - 1
         widths = [max(width >> step, LEAST_WIDTH) for step in range(steps + 1)]

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from medprior.backbones.encoder import Encoder
+from medprior.backbones.encoder import Encoder, refuse_uneven_strides
 from medprior.backbones.factory import FITTING, seeded
 from medprior.backbones.sparsenorm import norm_seen
 from medprior.errors import SettingsError
@@ -252,12 +252,15 @@ def check_sparse(encoder: Encoder, cells: Sequence[int]) -> list[Tensor]:
         The maps of the trial.
 
     Raises:
-        SettingsError: an operation without sparse form mixes positions, such as attention or a pooling unknown here.
+        SettingsError: an operation without sparse form mixes positions, such as attention or a pooling unknown here;
+            or strides differ from axis to axis.
     """
+    refuse_uneven_strides(encoder, "sparse encoding")
     spec = encoder.spec
     board = torch.stack(torch.meshgrid(*map(torch.arange, cells), indexing="ij")).sum(0) % 2 == 0
     active = torch.stack([board, ~board]).unsqueeze(1).to(encoder.mean.device)
-    shape = (2, spec["in_channels"], *[spec["size"]] * len(cells))
+    cell = spec["size"] // max(cells)
+    shape = (2, spec["in_channels"], *(cell * count for count in cells))
     pixels = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(encoder.mean.device)
     maps, poisoned = (_trial(encoder, sparse, pixels) for sparse in (Sparse(active), _Poisoned(active)))
     for plain, other in zip(maps, poisoned, strict=True):

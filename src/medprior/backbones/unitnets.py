@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from medprior.backbones.axes import Sides, factors, halvings, kernels, per_axis
 from medprior.backbones.layers import MAX_POOLS, SLOPE, ConvUnit, mean_pool
 
 BLOCKS = (1, 3, 4, 6, 6, 6)
@@ -14,7 +15,7 @@ BLOCKS = (1, 3, 4, 6, 6, 6)
 GROWTH = {2: 16, 3: 10}
 """The most that channels grow from the first stage, in images and in volumes: nnU-Net's 512 and 320 from 32."""
 LEAST_POSITIONS = 4
-"""Along an axis of the coarsest map of a residual encoder."""
+"""Along the finest axis of the coarsest map of a residual encoder."""
 
 
 class GenesisEncoder(nn.Module):
@@ -22,29 +23,36 @@ class GenesisEncoder(nn.Module):
 
     Four stages of two convolutions, the second of which doubles the channels, and max pooling between them. Instance
     norm stands for batch norm, which the authors run on the statistics of the batch in evaluation too: small batches
-    would make it noise. Leaky ReLU stands for ReLU.
+    would make it noise. Leaky ReLU stands for ReLU. Axes of longer voxels wait, as in nnU-Net.
 
     Args:
-        dims: 2 or 3.
+        spacing: lengths of a voxel along each axis.
         inputs: channels of the image.
         width: of the first convolution; the authors' is 32.
     """
 
-    def __init__(self, dims: int, inputs: int, width: int) -> None:
+    def __init__(self, spacing: Sequence[float], inputs: int, width: int) -> None:
         super().__init__()
+        dims = len(spacing)
         self.channels = tuple(2 * width << level for level in range(4))
-        self.strides = (1, 2, 4, 8)
+        self.strides = halvings(spacing, len(self.channels))
         self.stages = nn.ModuleList(
-            nn.Sequential(ConvUnit(dims, before, after // 2), ConvUnit(dims, after // 2, after))
-            for before, after in pairwise((inputs, *self.channels))
+            nn.Sequential(
+                ConvUnit(dims, before, after // 2, kernel=kernel), ConvUnit(dims, after // 2, after, kernel=kernel)
+            )
+            for (before, after), kernel in zip(
+                pairwise((inputs, *self.channels)), kernels(spacing, self.strides), strict=True
+            )
         )
-        self.pool = MAX_POOLS[dims](2, ceil_mode=True)
+        pools = [MAX_POOLS[dims](factor, ceil_mode=True) for factor in factors(self.strides)[1:]]
+        self.pools = nn.ModuleList([nn.Identity(), *pools])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, inputs, *S) to maps, finest first."""
         maps: list[Tensor] = []
-        for stage in self.stages:
-            maps.append(stage(self.pool(maps[-1]) if maps else x))
+        for pool, stage in zip(self.pools, self.stages, strict=True):
+            x = stage(pool(x))
+            maps.append(x)
         return maps
 
 
@@ -52,21 +60,22 @@ class ResidualEncoder(nn.Module):
     """nnU-Net's residual encoder (Isensee et al., MICCAI 2024, arXiv 2404.09556), with the names of its weights.
 
     Args:
-        dims: 2 or 3.
+        spacing: lengths of a voxel along each axis.
         inputs: channels of the image.
         width: of the first stage; nnU-Net's is 32.
-        size: pixels along the image: resolution is halved up to five times, as long as 4 positions remain.
+        size: pixels along the finest axis: resolution is halved up to five times, as long as 4 positions remain.
     """
 
-    def __init__(self, dims: int, inputs: int, width: int, size: int) -> None:
+    def __init__(self, spacing: Sequence[float], inputs: int, width: int, size: int) -> None:
         super().__init__()
-        self.strides = tuple(1 << i for i in range(len(BLOCKS)) if i == 0 or size >> i >= LEAST_POSITIONS)
-        self.channels = tuple(width * min(stride, GROWTH[dims]) for stride in self.strides)
-        self.stem = _Stem(ConvUnit(dims, inputs, width, bias=True))
-        self.stages = nn.ModuleList(
-            _Stage(dims, before, after, count, 1 if i == 0 else 2)
-            for i, ((before, after), count) in enumerate(zip(pairwise((width, *self.channels)), BLOCKS, strict=False))
-        )
+        dims = len(spacing)
+        count = max(1, sum(size >> i >= LEAST_POSITIONS for i in range(len(BLOCKS))))
+        self.strides = halvings(spacing, count)
+        self.channels = tuple(width * min(1 << i, GROWTH[dims]) for i in range(count))
+        sides = kernels(spacing, self.strides)
+        self.stem = _Stem(ConvUnit(dims, inputs, width, kernel=sides[0], bias=True))
+        each = zip(pairwise((width, *self.channels)), BLOCKS[:count], factors(self.strides), sides, strict=True)
+        self.stages = nn.ModuleList(_Stage(dims, *widths, blocks, *shape) for widths, blocks, *shape in each)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, inputs, *S) to maps, finest first."""
@@ -82,12 +91,12 @@ class ResidualBlock(nn.Module):
     He et al., CVPR 2019, arXiv 1812.01187 (ResNet-D). It begins as what it adds to: the last norm's weight is 0.
     """
 
-    def __init__(self, dims: int, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, dims: int, inputs: int, outputs: int, stride: int | Sides, kernel: int | Sides = 3) -> None:
         super().__init__()
-        self.conv1 = ConvUnit(dims, inputs, outputs, stride=stride, bias=True)
-        self.conv2 = ConvUnit(dims, outputs, outputs, bias=True, active=False)
+        self.conv1 = ConvUnit(dims, inputs, outputs, kernel=kernel, stride=stride, bias=True)
+        self.conv2 = ConvUnit(dims, outputs, outputs, kernel=kernel, bias=True, active=False)
         self.nonlin2 = nn.LeakyReLU(SLOPE, inplace=True)
-        pool = [mean_pool(dims, stride)] if stride > 1 else []
+        pool = [mean_pool(dims, stride)] if max(per_axis(stride, dims)) > 1 else []
         project = [ConvUnit(dims, inputs, outputs, kernel=1, active=False)] if inputs != outputs else []
         self.skip = nn.Sequential(*pool, *project)
         nn.init.zeros_(self.conv2.norm.weight)
@@ -110,10 +119,10 @@ class _Stem(nn.Module):
 
 
 class _Stage(nn.Module):
-    def __init__(self, dims: int, inputs: int, outputs: int, count: int, stride: int) -> None:
+    def __init__(self, dims: int, inputs: int, outputs: int, count: int, stride: Sides, kernel: Sides) -> None:
         super().__init__()
         blocks: Sequence[ResidualBlock] = [
-            ResidualBlock(dims, outputs if i else inputs, outputs, 1 if i else stride) for i in range(count)
+            ResidualBlock(dims, outputs if i else inputs, outputs, 1 if i else stride, kernel) for i in range(count)
         ]
         self.blocks = nn.Sequential(*blocks)
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medprior.backbones import patches as patching
+from medprior.backbones.axes import Sides, in_words
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
+from medprior.backbones.layers import CONVOLUTIONS
 from medprior.backbones.timm2d import layer_groups
 from medprior.errors import SettingsError
-from medprior.objectives.reconstruction import patchify
 
 
 class VisionTransformer(Encoder):
@@ -25,20 +27,21 @@ class VisionTransformer(Encoder):
     need not be square: their positions are interpolated. `body` is told the grid of those that are not square.
 
     Attributes:
-        patch: side of a patch in pixels.
-        tokens_grid: patches along each axis of an image of the spec's size; L is their product.
+        sides: of a patch in pixels, along each axis.
+        patch: the longest of them: the only one, but where voxels are longer along some axis.
+        tokens_grid: patches along each axis of an image of `extents`; L is their product.
         prefix: tokens before the patches (class token, registers).
     """
 
     kind: Kind = "vit"
 
-    def __init__(self, spec: EncoderSpec, network: Any, statistics: Statistics) -> None:
-        self.patch: int = network.patch_embed.patch_size[0]
-        self.tokens_grid = (spec.size // self.patch,) * spec.spatial_dims
+    def __init__(self, spec: EncoderSpec, network: Any, statistics: Statistics, sides: Sides) -> None:
+        self.sides, self.patch = sides, max(sides)
         self.prefix: int = network.num_prefix_tokens
-        super().__init__(spec, network, [network.embed_dim], [self.patch], statistics)
-        if spec.spatial_dims == 3:
-            network.patch_embed.proj = _volumetric(network.patch_embed.proj)
+        super().__init__(spec, network, [network.embed_dim], [sides], statistics)
+        self.tokens_grid = tuple(extent // side for extent, side in zip(self.extents, sides, strict=True))
+        if network.patch_embed.proj.kernel_size != sides:
+            network.patch_embed.proj = _projection(network.patch_embed.proj, sides)
 
     @property
     def positions(self) -> nn.Parameter:
@@ -58,7 +61,15 @@ class VisionTransformer(Encoder):
 
     def stem(self, x: Tensor) -> Tensor:
         grid = self.grid_of(x.shape[2:])
-        return self.embed(patchify(x, self.patch), grid=grid)
+        return self.embed(self.cut(x), grid=grid)
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Images (B, C, *S) as patches (B, L, Π sides * C) in raster order, channels running fastest inside each."""
+        return patching.cut(images, self.sides)
+
+    def join(self, patches: Tensor, grid: Sequence[int]) -> Tensor:
+        """Undo `cut`: patches (B, L, Π sides * C) on a grid to images (B, C, *S), S = sides * grid."""
+        return patching.join(patches, self.sides, grid)
 
     def grid_of(self, extents: Sequence[int]) -> tuple[int, ...]:
         """Patches along each axis of an image of that many pixels.
@@ -66,14 +77,15 @@ class VisionTransformer(Encoder):
         Raises:
             SettingsError: patches do not divide it.
         """
-        for extent in extents:
-            if extent % self.patch:
+        for axis, (extent, side) in enumerate(zip(extents, self.sides, strict=True)):
+            if extent % side:
+                place = "" if len(set(self.sides)) == 1 else f" along axis {axis}"
                 raise SettingsError(
-                    f"{self._spec.name} cuts patches of {self.patch}, which do not divide {extent}",
+                    f"{self._spec.name} cuts patches of {in_words(self.sides)}, which do not divide {extent}{place}",
                     where="data.size",
-                    do=f"Use {nearest_multiples(extent, self.patch)}",
+                    do=f"Use {nearest_multiples(extent, side)}{place}",
                 )
-        return tuple(extent // self.patch for extent in extents)
+        return tuple(extent // side for extent, side in zip(extents, self.sides, strict=True))
 
     def embed(self, patches: Tensor, places: Tensor | None = None, grid: tuple[int, ...] | None = None) -> Tensor:
         """Patches to tokens with their positions, (B, K, D).
@@ -81,9 +93,9 @@ class VisionTransformer(Encoder):
         A convolution whose stride is its width is a product with each patch, so some patches can come alone.
 
         Args:
-            patches: (B, K, patch^d * C) pixels in [0, 1], as `medprior.objectives.reconstruction.patchify` cuts them.
+            patches: (B, K, Π sides * C) pixels in [0, 1], as `cut` cuts them.
             places: (B, K) numbers of the patches; None when they are all there, in order.
-            grid: patches along each axis of the whole image; None is that of the spec's size for some patches, and
+            grid: patches along each axis of the whole image; None is `tokens_grid` for some patches, and that or a
                 square for all of them.
 
         Raises:
@@ -91,8 +103,8 @@ class VisionTransformer(Encoder):
         """
         embed = self.network.patch_embed
         table = self._places(grid or (self._grid(patches.shape[1]) if places is None else self.tokens_grid))
-        cut = patches.reshape(*patches.shape[:2], -1, self.mean.numel())
-        pixels = ((cut - self.mean.flatten()) / self.std.flatten()).flatten(2)
+        values = patches.reshape(*patches.shape[:2], -1, self.mean.numel())
+        pixels = ((values - self.mean.flatten()) / self.std.flatten()).flatten(2)
         weight = embed.proj.weight.movedim(1, -1).flatten(1)
         tokens: Tensor = embed.norm(functional.linear(pixels, weight, embed.proj.bias))
         return tokens + (table if places is None else functional.embedding(places, table))
@@ -194,6 +206,7 @@ def resized_positions(table: Tensor, grid: tuple[int, ...], wanted: tuple[int, .
         return cells.reshape(-1, table.shape[-1])
 
 
-def _volumetric(flat: nn.Conv2d) -> nn.Conv3d:
-    side = flat.kernel_size[0]
-    return nn.Conv3d(flat.in_channels, flat.out_channels, side, stride=side, bias=flat.bias is not None)
+def _projection(square: nn.Conv2d, sides: Sides) -> nn.Module:
+    """A fresh one for patches of another shape."""
+    layer = CONVOLUTIONS[len(sides)]
+    return layer(square.in_channels, square.out_channels, sides, stride=sides, bias=square.bias is not None)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from medprior.backbones.encoder import Encoder, EncoderSpec, Statistics
+from medprior.backbones.axes import Sides
+from medprior.backbones.encoder import Encoder, EncoderSpec, Statistics, refuse_uneven_voxels
 from medprior.backbones.segresnet import GROUPS, SegResNetEncoder
 from medprior.backbones.timm2d import kind_of
 from medprior.backbones.unitnets import GenesisEncoder, ResidualEncoder
@@ -24,7 +25,7 @@ class Pyramid:
 
     network: nn.Module
     channels: Sequence[int]
-    strides: Sequence[int]
+    strides: Sequence[int | Sides]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Family:
         least: pixels along the smallest image.
         layer: how the name of a parameter begins in each layer, a regular expression.
         build: of the spec and the width.
+        cubic: whether it is the same along every axis, whatever the spacing.
     """
 
     width: int
@@ -44,6 +46,7 @@ class Family:
     least: int
     layer: str
     build: Callable[[EncoderSpec, int], Pyramid]
+    cubic: bool = False
 
 
 class VolumeEncoder(Encoder):
@@ -76,6 +79,12 @@ def is_known(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def follows_spacing(name: str) -> bool:
+    """Whether `name` is one of `FAMILIES` whose strides may differ from axis to axis."""
+    found = _NAME.fullmatch(name)
+    return found is not None and not FAMILIES[found[1]].cubic
+
+
 def make_encoder(spec: EncoderSpec, statistics: Statistics) -> VolumeEncoder:
     """The encoder of that name, with fresh weights.
 
@@ -94,21 +103,23 @@ def make_encoder(spec: EncoderSpec, statistics: Statistics) -> VolumeEncoder:
         )
     if spec.size < family.least:
         raise SettingsError(f"{spec.name} needs images of {family.least} pixels at least", where="data.size")
+    if family.cubic:
+        refuse_uneven_voxels(spec)
     return VolumeEncoder(spec, family.build(spec, width), family.layer, statistics)
 
 
 def _unet(spec: EncoderSpec, width: int) -> Pyramid:
-    network = GenesisEncoder(spec.spatial_dims, spec.in_channels, width)
+    network = GenesisEncoder(spec.voxel, spec.in_channels, width)
     return Pyramid(network, network.channels, network.strides)
 
 
 def _resenc(spec: EncoderSpec, width: int) -> Pyramid:
-    network = ResidualEncoder(spec.spatial_dims, spec.in_channels, width, spec.size)
+    network = ResidualEncoder(spec.voxel, spec.in_channels, width, spec.size)
     return Pyramid(network, network.channels, network.strides)
 
 
 def _segresnet(spec: EncoderSpec, width: int) -> Pyramid:
-    network = SegResNetEncoder(spec.spatial_dims, spec.in_channels, width)
+    network = SegResNetEncoder(spec.voxel, spec.in_channels, width)
     return Pyramid(network, network.channels, network.strides)
 
 
@@ -142,5 +153,5 @@ FAMILIES = {
     "unet": Family(32, 1, 16, r"stages\.\d+\.\d+", _unet),
     "resenc": Family(32, 1, 8, r"stem|stages\.\d+", _resenc),
     "segresnet": Family(32, GROUPS, 16, r"convInit|down_layers\.\d+\.\d+", _segresnet),
-    "swin_unetr": Family(48, 12, 32, r"patch_embed|layers\d\.0\.(?:blocks\.\d+|downsample)", _swin),
+    "swin_unetr": Family(48, 12, 32, r"patch_embed|layers\d\.0\.(?:blocks\.\d+|downsample)", _swin, cubic=True),
 }

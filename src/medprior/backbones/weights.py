@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medprior.backbones.axes import Sides
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.inflate import Inflation, inflate_kernel
+from medprior.backbones.vit import VisionTransformer
 from medprior.errors import RunError, SettingsError
 from medprior.files import make_folder, replace_file, write_json
 
@@ -65,7 +67,12 @@ def save_encoder(encoder: Encoder, folder: str | Path) -> None:
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     with replace_file(place / WEIGHTS) as aside:
         save_file(state, aside)
-    facts = {"channels": encoder.channels, "strides": encoder.strides, "embed_dim": encoder.embed_dim}
+    facts = {
+        "channels": encoder.channels,
+        "strides": encoder.strides,
+        "axis_strides": encoder.axis_strides,
+        "embed_dim": encoder.embed_dim,
+    }
     write_json(place / DESCRIPTION, {"schema": SCHEMA, **encoder.spec, **facts})
 
 
@@ -96,6 +103,8 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         schema, spec = found["schema"], {k: found[k] for k in ("name", "in_channels", "spatial_dims", "size")}
+        spacing = found.get("spacing")  # encoders of earlier versions have none
+        spec["spacing"] = None if spacing is None else tuple(float(step) for step in spacing)
     except (OSError, ValueError, KeyError, TypeError):
         raise RunError(
             "this folder holds no encoder", where=str(path), do=f"Name a folder with {WEIGHTS} and {DESCRIPTION}"
@@ -183,7 +192,8 @@ def _fit(encoder: Encoder, name: str, given: Tensor, wanted: Tensor, dims: int, 
     if name.endswith("pos_embed") and given.ndim == 3 and given.shape[-1] == wanted.shape[-1]:
         if dims == encoder.spatial_dims and given.shape == wanted.shape:
             return given
-        return resize_positions(given, wanted.shape[1], encoder.spatial_dims, dims)
+        grid = encoder.tokens_grid if isinstance(encoder, VisionTransformer) else None
+        return resize_positions(given, wanted.shape[1], encoder.spatial_dims, dims, grid)
     if given.ndim == 4 and wanted.ndim == 5:
         given = inflate_kernel(given, wanted.shape[2], inflation)
     if given.shape == wanted.shape:
@@ -202,29 +212,33 @@ def _fit_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, copies, *[1] * (weight.ndim - 2))[:, :channels] * (weight.shape[1] / channels)
 
 
-def resize_positions(positions: Tensor, count: int, dims: int, given_dims: int | None = None) -> Tensor | None:
+def resize_positions(
+    positions: Tensor, count: int, dims: int, given_dims: int | None = None, grid: Sides | None = None
+) -> Tensor | None:
     """Position embeddings (1, P + n^d, D) interpolated to (1, count, D) with the same prefix P.
 
     Those of images (`given_dims` 2) are repeated along the depth of volumes: Arnab et al., ICCV 2021, arXiv
-    2103.15691. None where either is no square or cube with one prefix.
+    2103.15691. What is wanted are the positions of `grid`, or of a square or cube where that is None. None where they
+    are not that many with one prefix, or those given are of no square or cube.
     """
     flat = given_dims or dims
     for prefix in range(6):
-        old, new = _side(positions.shape[1] - prefix, flat), _side(count - prefix, dims)
-        if old and new:
+        old, new = _cube(positions.shape[1] - prefix, flat), grid or _cube(count - prefix, dims)
+        if old and new and math.prod(new) == count - prefix:
             break
     else:
         return None
-    cells = positions[:, prefix:].float().transpose(1, 2).reshape(1, -1, *(old,) * flat)
+    cells = positions[:, prefix:].float().transpose(1, 2).reshape(1, -1, *old)
     mode = "bicubic" if flat == 2 else "trilinear"
-    resized = F.interpolate(cells, size=(new,) * flat, mode=mode, antialias=flat == 2, align_corners=False)
-    rows = resized.flatten(2).transpose(1, 2).to(positions.dtype).repeat(1, new ** (dims - flat), 1)
+    resized = F.interpolate(cells, size=new[dims - flat :], mode=mode, antialias=flat == 2, align_corners=False)
+    rows = resized.flatten(2).transpose(1, 2).to(positions.dtype).repeat(1, math.prod(new[: dims - flat]), 1)
     return torch.cat([positions[:, :prefix], rows], dim=1)
 
 
-def _side(cells: int, dims: int) -> int:
+def _cube(cells: int, dims: int) -> Sides:
+    """Positions along each axis of a square or cube of so many; none where there is none."""
     side = round(max(0, cells) ** (1 / dims))
-    return side if side**dims == cells else 0
+    return (side,) * dims if side and side**dims == cells else ()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

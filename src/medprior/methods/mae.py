@@ -10,11 +10,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from medprior.backbones.axes import in_words
 from medprior.backbones.vit import VisionTransformer
 from medprior.errors import SettingsError
 from medprior.methods.heads import TokenDecoder
 from medprior.methods.method import Batch, DataFacts, Losses, Method, MethodConfig
-from medprior.objectives.reconstruction import patch_loss, patchify, standardise_patches, unpatchify
+from medprior.objectives.reconstruction import patch_loss, standardise_patches
 from medprior.views.draws import Key, uniform
 from medprior.views.plan import ViewPlan, independent
 from medprior.views.recipe import ViewRecipe
@@ -59,7 +60,8 @@ class MAE(Method):
         encoder, config = self.encoder, self.config
         if math.prod(encoder.tokens_grid) < 2:
             raise SettingsError(
-                f"views of {facts.size} pixels are a single patch of {encoder.patch}: nothing is left to hide",
+                f"views of {facts.size} pixels are a single patch of {in_words(encoder.sides)}: nothing is left to "
+                "hide",
                 where="data.size",
                 do="Use larger views or an encoder with smaller patches, such as vit_tiny_patch8",
             )
@@ -68,7 +70,7 @@ class MAE(Method):
             encoder.embed_dim,
             encoder.tokens_grid,
             encoder.prefix,
-            facts.channels * encoder.patch**facts.spatial_dims,
+            facts.channels * math.prod(encoder.sides),
             width=config.decoder_width,
             depth=config.decoder_depth,
             heads=config.decoder_heads,
@@ -78,7 +80,7 @@ class MAE(Method):
         (view,) = views
         grid = self.encoder.grid_of(view.pixels.shape[2:])
         keep, hidden = self.mask(batch, grid)
-        patches = patchify(view.pixels, self.encoder.patch)
+        patches = self.encoder.cut(view.pixels)
         predicted = self._restore(patches, keep, hidden, grid)
         valid = self._valid(view, hidden)
         target = standardise_patches(_take(patches, hidden), valid, self.config.floor)
@@ -105,14 +107,12 @@ class MAE(Method):
         (view,) = views
         grid = self.encoder.grid_of(view.pixels.shape[2:])
         keep, hidden = self.mask(batch, grid)
-        patches = patchify(view.pixels, self.encoder.patch)
+        patches = self.encoder.cut(view.pixels)
         predicted = self._restore(patches, keep, hidden, grid).float()
         target = standardise_patches(_take(patches, hidden), self._valid(view, hidden), self.config.floor)
         filled = (torch.full_like(predicted, GREY), predicted * target.deviation + target.mean)
         where = _wide(hidden, patches)
-        masked, restored = (
-            unpatchify(patches.scatter(1, where, values), self.encoder.patch, grid).clamp(0, 1) for values in filled
-        )
+        masked, restored = (self.encoder.join(patches.scatter(1, where, values), grid).clamp(0, 1) for values in filled)
         return view.pixels, masked, restored
 
     def parts(self) -> dict[str, nn.Module]:
@@ -125,7 +125,7 @@ class MAE(Method):
 
     def _valid(self, view: View, hidden: Tensor) -> Tensor:
         """Which values of the hidden patches are no padding, (B, M, P)."""
-        found = _take(patchify(view.valid, self.encoder.patch), hidden)
+        found = _take(self.encoder.cut(view.valid), hidden)
         return found.repeat_interleave(view.pixels.shape[1], dim=-1)  # channels run fastest
 
 

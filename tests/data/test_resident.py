@@ -284,7 +284,7 @@ print(json.dumps([resident.placement.kind, private() - before, digest.hexdigest(
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no /proc")
 def test_processes_share_one_copy(tmp_path: Path) -> None:
-    """Two at once read every row of 61 MB; neither's own memory grows by more than a third of that, buffers of batches included."""
+    """Two at once read every row of 61 MB; neither's own memory grows by a third of that, buffers included."""
     store = make_store(tmp_path / "store", 2500, 128)
     assert store.nbytes > 60e6
     command = [sys.executable, "-c", SHARED, str(store.folder)]

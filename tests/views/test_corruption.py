@@ -129,7 +129,7 @@ def test_a_corruption_of_images_is_one_graph(corrupt):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["deform", "cut", "blocks"])
-@in_2d_and_3d
+@pytest.mark.parametrize("size", SIZES[-1:])
 def test_the_graph_needs_no_change_in_place(name, size):
     assert_one_graph(CORRUPTIONS[name], size, "aot_eager")
 

@@ -193,12 +193,6 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], sa
         make_config("genesis", overrides=settings)
 
 
-def test_cubes_too_small_to_be_painted_are_refused_before_training() -> None:
-    with pytest.raises(SettingsError, match=r"views of 8 x 8 x 8 are too small to be painted(.|\n)*14 pixels"):
-        genesis(backbone="resenc_2", size=8)
-    assert genesis(backbone="resenc_2", size=8, painted=0).config.painted == 0
-
-
 def test_the_paper_preset_is_the_papers() -> None:
     paper = presets("genesis")["paper"]
     config = paper["config"]

@@ -22,6 +22,19 @@ def make(dims: int = 2, size: int = 32, channels: int = 1, **settings: object) -
     return method.train()
 
 
+def test_patches_of_thick_slices_are_restored() -> None:
+    encoder = create_encoder("vit_micro_patch8", 1, 3, 32, seed=0, spacing=(5.0, 1.0, 1.0))
+    facts = DataFacts(9, 1, 3, 32, (0.5,), (0.25,))
+    method = create_method("simmim", encoder, overrides={"block": 8}, facts=facts)
+    assert isinstance(method, SimMIM) and encoder.axis_strides == ((2, 8, 8),)
+    view, batch = view_of(torch.rand(2, 1, 6, 32, 24)), batch_of([0, 1])
+    method([view], batch)["loss"].backward()
+    assert all(weight.grad is not None for weight in method.parameters())
+    image, masked, _ = method.reconstruct([view], batch)
+    hidden = method.mask(batch, (3, 4, 3))
+    assert hidden.sum() * 2 * 8 * 8 == (masked == 0.5).sum() and not torch.equal(image, masked)
+
+
 def images(count: int = 2, dims: int = 2, size: int = 32, channels: int = 1, seed: int = 0) -> Tensor:
     return torch.rand(count, channels, *[size] * dims, generator=torch.Generator().manual_seed(seed))
 

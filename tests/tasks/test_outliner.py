@@ -12,8 +12,8 @@ from medprior.tasks.outliner import Outliner, fingerprint, is_outliner
 from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
 
 FACTS = Outliner(
-    names=("left", "right"), values=(0, 3, 7), shape=(16, 16), spacing=(2.0, 1.5), channels=3, spatial_dims=2, modality=None,
-    ct_window=(-200.0, 300.0), supervise=1, overlap=0.25, mirrored=True, origin={"arm": "scratch"},
+    names=("left", "right"), values=(0, 3, 7), shape=(16, 16), spacing=(2.0, 1.5), channels=3, spatial_dims=2,
+    modality=None, ct_window=(-200.0, 300.0), supervise=1, overlap=0.25, mirrored=True, origin={"arm": "scratch"},
 )  # fmt: skip
 
 

@@ -106,7 +106,16 @@ def test_boxes_are_chosen_sample_by_sample():
 
 @pytest.mark.parametrize("corrupt", [paint, paint_in, paint_out])
 def test_small_sides_are_refused(corrupt):
-    with pytest.raises(SettingsError, match="20 x 13 x 20 are too small") as refused:
-        corrupt(torch.zeros(1, 1, 20, 13, 20), Key(0, 0, torch.arange(1), 0))
-    assert "14 pixels" in str(refused.value)
-    corrupt(torch.zeros(1, 1, 14, 14, 14), Key(0, 0, torch.arange(1), 0))
+    with pytest.raises(SettingsError, match="20 x 3 x 20 are too small") as refused:
+        corrupt(torch.zeros(1, 1, 20, 3, 20), Key(0, 0, torch.arange(1), 0))
+    assert "4 pixels" in str(refused.value)
+    corrupt(torch.zeros(1, 1, 4, 14, 14), Key(0, 0, torch.arange(1), 0))
+
+
+@pytest.mark.parametrize("side", range(4, 14))
+def test_boxes_lie_inside_of_thin_slabs_with_what_margin_there_is(side):
+    margin = {4: 0}.get(side, 1 if side < 10 else 2)
+    for boxes in (inner_boxes(KEY, (side, 20)), outer_boxes(KEY, (side, 20))):
+        start, end = boxes.start[..., 0], (boxes.start + boxes.edge)[..., 0]
+        assert boxes.edge.min() >= 1 and start.min() == margin and end.max() == side - margin
+        assert boxes.start[..., 1].min() == 3

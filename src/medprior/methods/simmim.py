@@ -14,7 +14,6 @@ from medprior.backbones.sparse import resize_cells
 from medprior.backbones.vit import VisionTransformer
 from medprior.errors import SettingsError
 from medprior.methods.method import Batch, DataFacts, Losses, Method, MethodConfig
-from medprior.objectives.reconstruction import unpatchify
 from medprior.objectives.restoration import absolute_error
 from medprior.views.draws import Key
 from medprior.views.masking import mask_blocks
@@ -55,14 +54,14 @@ class SimMIM(Method):
     def build(self, facts: DataFacts) -> None:
         encoder, ratio = self.encoder, self.config.mask_ratio
         self.block = block_size(self.config.block, encoder.patch, facts.size)
-        blocks = math.ceil(facts.size / self.block) ** facts.spatial_dims
+        blocks = math.prod(math.ceil(count / (self.block // encoder.patch)) for count in encoder.tokens_grid)
         if math.ceil(ratio * blocks) == blocks:
             raise SettingsError(
                 f"of {blocks} blocks of {self.block} pixels a share of {ratio} is all: nothing is left to see",
                 where="data.size",
                 do="Use larger views, smaller blocks (simmim.block) or an encoder with smaller patches",
             )
-        self.head = HiddenHead(encoder.embed_dim, facts.channels * encoder.patch**facts.spatial_dims)
+        self.head = HiddenHead(encoder.embed_dim, facts.channels * math.prod(encoder.sides))
 
     def forward(self, views: Sequence[View], batch: Batch) -> Losses:
         (view,) = views
@@ -95,7 +94,7 @@ class SimMIM(Method):
         """Standardised pixels (B, C, *S)."""
         encoder, grid = self.encoder, tuple(hidden.shape[2:])
         z = encoder.hide(encoder.stem(view.pixels), hidden.flatten(1), self.head.token, grid)
-        return unpatchify(self.head(encoder.tokens(z)[:, encoder.prefix :]), encoder.patch, grid)
+        return encoder.join(self.head(encoder.tokens(z)[:, encoder.prefix :]), grid)
 
 
 class HiddenHead(nn.Linear):

@@ -12,9 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medprior.backbones.axes import kernels, quotient
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.layers import CONVOLUTIONS
-from medprior.backbones.unet import LEAST_WIDTH, MOST_WIDTH, Step, check_extents, descent
+from medprior.backbones.unet import LEAST_WIDTH, MOST_WIDTH, Step, axis_descent, check_extents
 from medprior.methods.method import Batch, DataFacts, Losses, Method, MethodConfig
 from medprior.objectives.contrastive import nt_xent
 from medprior.objectives.precision import full
@@ -127,12 +128,13 @@ class CoarseDecoder(nn.Module):
 
     def __init__(self, encoder: Encoder, channels: int) -> None:
         super().__init__()
-        dims, ladder = encoder.spatial_dims, descent(encoder.strides)
-        wide = [encoder.embed_dim * fine // ladder[0] for fine in ladder[1:]]
+        dims, ladder = encoder.spatial_dims, axis_descent(encoder.axis_strides)
+        sides = kernels(encoder.voxel, ladder[::-1])[::-1]
+        wide = [encoder.embed_dim * max(fine) // max(ladder[0]) for fine in ladder[1:]]
         widths = [encoder.embed_dim, *[min(max(width, LEAST_WIDTH), MOST_WIDTH[dims]) for width in wide]]
         self.steps = nn.ModuleList(
-            Step(dims, *pair, joined=0, factor=coarse // fine)
-            for pair, (coarse, fine) in zip(pairwise(widths), pairwise(ladder), strict=True)
+            Step(dims, *pair, joined=0, factor=quotient(coarse, fine), kernel=kernel)
+            for pair, (coarse, fine), kernel in zip(pairwise(widths), pairwise(ladder), sides[1:], strict=True)
         )
         self.head = CONVOLUTIONS[dims](widths[-1], channels, 1)
 

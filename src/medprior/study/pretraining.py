@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic.main import IncEx
 
 from medprior.backbones.encoder import Encoder
-from medprior.backbones.factory import create_encoder
+from medprior.backbones.factory import create_encoder, follows_spacing
 from medprior.backbones.weights import load_encoder, save_encoder
 from medprior.config import Settings
 from medprior.data.volumestore.resident import ResidentVolumes
@@ -68,8 +68,15 @@ def make_encoder(ground: Ground, store: Resident, backbone: str, *, fold: int, s
         mean=mean,
         std=std,
         seed=seed,
+        spacing=seen_spacing(ground, backbone),
     )
     return encoder.to(store.device)
+
+
+def seen_spacing(ground: Ground, backbone: str) -> tuple[float, ...] | None:
+    """mm per voxel of crops, for encoders that halve thick slices less often or whose patches are given in mm."""
+    in_mm = backbone.endswith("mm") or not backbone.startswith("vit")
+    return ground.voxel if in_mm and follows_spacing(backbone) else None
 
 
 def training_preset(settings: Settings, method: str) -> TrainingPreset:
@@ -220,7 +227,9 @@ def _given(ground: Ground, store: Resident, weights: str, backbone: str, fold: i
         return load_encoder(weights).to(store.device)
     mean, std = ground.moments(fold) if Path(weights).exists() else (None, None)
     channels, dims = ground.channels, ground.spatial_dims
-    encoder = create_encoder(backbone, channels, dims, ground.base.size, weights=weights, mean=mean, std=std)
+    spacing = seen_spacing(ground, backbone)
+    size = ground.base.size
+    encoder = create_encoder(backbone, channels, dims, size, weights=weights, mean=mean, std=std, spacing=spacing)
     return encoder.to(store.device)
 
 

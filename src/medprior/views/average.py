@@ -23,7 +23,7 @@ from medprior.views.window import Place
 
 @dataclass(frozen=True)
 class Spans:
-    """What each of n view pixels covers along one axis, in given pixels: (B, n) each.
+    """What each view pixel covers along each axis, in given pixels: (B, d, n) each, n as many as the longest axis has.
 
     Attributes:
         low, high: its ends; nothing is covered where high is not above low.
@@ -55,11 +55,11 @@ def average(
         Pixels (B, C, *S) in the units of `pixels`, 0 where not valid, channels last in memory; valid (B, 1, *S) bool:
         the centre of the view pixel lies in the content.
     """
-    spans = _spans(place, content, affine, shape)
-    valid, axes = _box([axis.inside for axis in spans]), list(zip(spans, pixels.shape[2:], strict=True))
+    spans, given = _spans(place, content, affine, shape), pixels.shape[2:]
+    valid = _box([spans.inside[:, axis, :side] for axis, side in enumerate(shape)])
     if widest is None:
-        return contract(pixels, [_matrix(axis, given) for axis, given in axes]), valid
-    averaged = gather(pixels, [_taps(axis, given, widest) for axis, given in axes])
+        return contract(pixels, _matrices(spans, shape, given)), valid
+    averaged = gather(pixels, _taps(spans, shape, given, widest))
     return averaged.movedim(1, -1).contiguous().movedim(-1, 1), valid
 
 
@@ -95,8 +95,7 @@ def contract(images: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return images.view(batch, *[weight.shape[1] for weight in weights], channels).movedim(-1, 1)
 
 
-def _spans(place: Place, content: Tensor, affine: Tensor, shape: Sequence[int]) -> list[Spans]:
-    """What is covered along each axis: found along all at once, as far as the longest goes."""
+def _spans(place: Place, content: Tensor, affine: Tensor, shape: Sequence[int]) -> Spans:
     sides = filled(shape, affine.device).unsqueeze(-1)
     half = place.lengths.unsqueeze(-1) / 2
     middle = half - place.corner.unsqueeze(-1)  # of the scan, in given pixels as all that follows
@@ -110,25 +109,29 @@ def _spans(place: Place, content: Tensor, affine: Tensor, shape: Sequence[int]) 
     low, high = torch.maximum(centre - reach, first), torch.minimum(centre + reach, last)
     inside = (centre > first) & (centre < last)
     # Divided by, not multiplied with an inverse: a pixel seen alone then weighs exactly 1.
-    found = low, high, torch.where(inside, high - low, torch.inf), inside
-    return [Spans(*(each[:, axis, :side] for each in found)) for axis, side in enumerate(shape)]
+    return Spans(low, high, torch.where(inside, high - low, torch.inf), inside)
 
 
-def _matrix(spans: Spans, given: int) -> Tensor:
-    """(B, n, given) weights of the given pixels in each view pixel."""
-    pixel = torch.arange(given, device=spans.low.device)
+def _matrices(spans: Spans, shape: Sequence[int], given: Sequence[int]) -> list[Tensor]:
+    """(B, S, W) weights of the given pixels in each view pixel, for each axis."""
+    pixel = torch.arange(max(given), device=spans.low.device)
     weights = (spans.high.unsqueeze(-1) - pixel).clamp_(0, 1)
     weights -= (spans.low.unsqueeze(-1) - pixel).clamp_(0, 1)
-    return weights.div_(spans.width.unsqueeze(-1))
+    weights = weights.div_(spans.width.unsqueeze(-1))
+    return [weights[:, axis, :side, :n] for axis, (side, n) in enumerate(zip(shape, given, strict=True))]
 
 
-def _taps(spans: Spans, given: int, widest: float) -> Taps:
+def _taps(spans: Spans, shape: Sequence[int], given: Sequence[int], widest: float) -> list[Taps]:
     """The same without most of the zeros: as many neighbours as something so wide can touch."""
-    count = min(math.ceil(max(widest, 1.0) - 1e-6) + 1, given)
-    first = spans.low.floor().clamp(0, given - count)
-    edges = first.unsqueeze(-1) + torch.arange(count + 1, device=first.device)
+    most = math.ceil(max(widest, 1.0) - 1e-6) + 1
+    counts = [min(most, n) for n in given]
+    last = filled([n - count for n, count in zip(given, counts, strict=True)], spans.low.device).unsqueeze(-1)
+    first = torch.minimum(spans.low.floor().clamp(min=0), last)
+    edges = first.unsqueeze(-1) + torch.arange(max(counts) + 1, device=first.device)
     covered = torch.clamp(edges, spans.low.unsqueeze(-1), spans.high.unsqueeze(-1)).diff(dim=-1)
-    return Taps(first.long(), covered / spans.width.unsqueeze(-1))
+    first, weights = first.long(), covered / spans.width.unsqueeze(-1)
+    axes = enumerate(zip(shape, counts, strict=True))
+    return [Taps(first[:, axis, :side], weights[:, axis, :side, :count]) for axis, (side, count) in axes]
 
 
 def _box(inside: Sequence[Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ BOXES = 5
 ONWARD = 0.95
 """Odds that another box follows."""
 MARGIN = 3
-"""Pixels between a box and each face, at least; fewer along sides below 14, as those of thick slices, where no more fit."""
+"""Pixels between a box and each face, at least; fewer along sides below 14, as those of slabs, where no more fit."""
 SHORTEST = 4
 """The shortest side in which there is anything to paint between others."""
 

@@ -138,11 +138,13 @@ def test_channels_are_last_where_that_is_free(kind, scans, store, smooth, volume
         assert view.pixels.is_contiguous(memory_format=form) and not view.pixels.is_contiguous()
 
 
-def slabs(backbone: str, asked: int | None) -> list[tuple[int, ...]]:
+def slabs(backbone: str, asked: int | None, spacing: tuple[float, ...] | None = None) -> list[tuple[int, ...]]:
     """Shapes of large and small crops."""
     base = ViewRecipe(64, 3, pitch=(1.0, 1.0)).shaped((16, 48, 64))
     crops = MultiCrop((0.4, 1.0), (0.05, 0.4), 2, asked)
-    return [spec.recipe.shape for spec in multi_crop(base, crops, create_encoder(backbone, 1, 3, 64)).specs]
+    return [
+        spec.recipe.shape for spec in multi_crop(base, crops, create_encoder(backbone, 1, 3, 64, spacing=spacing)).specs
+    ]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,12 @@ def slabs(backbone: str, asked: int | None) -> list[tuple[int, ...]]:
 def test_small_crops_of_slabs_are_slabs(backbone, asked, small):
     """As the encoder allows; or in the proportions of the large ones, where their longest side was asked for."""
     assert slabs(backbone, asked) == [(16, 48, 64)] * 2 + [small] * 2
+
+
+def test_small_crops_of_thick_slices_are_small_along_every_axis():
+    """Patches and strides are shorter there, and so are the crops."""
+    assert slabs("vit_tiny_patch8", None, (4.0, 1.0, 1.0))[2:] == [(8, 32, 32)] * 2
+    assert slabs("unet_4", None, (4.0, 1.0, 1.0))[2:] == [(8, 32, 32)] * 2
 
 
 @pytest.mark.parametrize(

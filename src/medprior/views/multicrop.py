@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SHARE = 96 / 224
 """Side of a small crop beside that of a large one, as published (Caron et al., NeurIPS 2020, arXiv 2006.09882)."""
 LEAST = 32
-"""Pixels along a small crop's side, where its size is not asked for: below, CNNs have nothing left to pool."""
+"""Pixels along a small crop's side, where its size is not asked for: below, CNNs have nothing left to pool. Fewer along
+axes where the encoder takes shorter strides."""
 GLOBAL = 2
 """Large crops; they come first."""
 
@@ -56,7 +57,7 @@ def multi_crop(recipe: ViewRecipe, crops: MultiCrop, encoder: Encoder) -> ViewPl
     if crops.count == 0:
         return large
     if crops.size is None:
-        part = tuple(part_side(encoder, side) for side in recipe.shape)
+        part = tuple(part_side(encoder, side, axis) for axis, side in enumerate(recipe.shape))
     else:
         part = tuple(max(1, round(side * crops.size / recipe.size)) for side in recipe.shape)
     _check(part, recipe, encoder)
@@ -64,15 +65,16 @@ def multi_crop(recipe: ViewRecipe, crops: MultiCrop, encoder: Encoder) -> ViewPl
     return ViewPlan(large.specs + small.specs)
 
 
-def part_side(encoder: Encoder, size: int) -> int:
+def part_side(encoder: Encoder, size: int, axis: int = -1) -> int:
     """Pixels along a small crop's side, where large ones have `size`: whole patches or strides of the encoder.
 
     Transformers with windows take no size but their own.
     """
     if encoder.kind == "other":
         return size
-    unit = encoder.strides[-1]
-    units = max(round(SHARE * size / unit), math.ceil(min(LEAST, size) / unit))
+    strides = encoder.axis_strides[-1]
+    unit, least = strides[axis], LEAST * strides[axis] / max(strides)
+    units = max(round(SHARE * size / unit), math.ceil(min(least, size) / unit))
     return min(units * unit, size)
 
 
@@ -85,10 +87,13 @@ def by_size(views: Sequence[View]) -> list[Tensor]:
 
 
 def _check(part: tuple[int, ...], recipe: ViewRecipe, encoder: Encoder) -> None:
-    unit = encoder.strides[-1]
-    whole = all(side % unit == 0 for side in part)
-    deep = all(side >= min(unit, large) for side, large in zip(part, recipe.shape, strict=True))
-    if not {"vit": whole, "cnn": deep, "other": part == recipe.shape}[encoder.kind]:
+    axes = list(zip(part, recipe.shape, encoder.axis_strides[-1], strict=True))
+    fits = {
+        "vit": all(side % unit == 0 for side, _, unit in axes),
+        "cnn": all(side >= min(unit, large) for side, large, unit in axes),
+        "other": part == recipe.shape,
+    }
+    if not fits[encoder.kind]:
         size = " x ".join(map(str, part if len(set(part)) > 1 else part[:1]))
         raise SettingsError(
             f"small crops of {size} pixels do not fit the encoder {encoder.spec['name']}",

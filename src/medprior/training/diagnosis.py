@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -179,7 +180,7 @@ def _space(trainer: Trainer, images: int, projector: nn.Module | None) -> Space:
 
 def views_of(plan: ViewPlan, base: ViewRecipe) -> float:
     """How many views of the base's size those of a plan make up."""
-    return float(sum((spec.recipe.size / base.size) ** base.spatial_dims for spec in plan.specs))
+    return sum(math.prod(spec.recipe.shape) for spec in plan.specs) / math.prod(base.shape)
 
 
 def plain(base: ViewRecipe) -> ViewRecipe:
@@ -187,7 +188,7 @@ def plain(base: ViewRecipe) -> ViewRecipe:
     if base.pitch is None:
         return base.plain()
     middle = float(np.sqrt(base.pitch[0] * base.pitch[1]))
-    return replace(base.plain(), pitch=(middle, middle))
+    return replace(base.plain(), pitch=(middle, middle)).shaped(base.shape)
 
 
 @torch.no_grad()

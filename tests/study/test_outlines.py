@@ -46,6 +46,7 @@ def test_masks_beside_scans_without_labels_are_learnt(outcome: Outcome) -> None:
     kinds = [("scratch", "scratch"), ("scratch", "scratch-2x"), ("genesis", "fine-tune")]
     assert arms == {(*kind, budget) for kind in kinds for budget in (2, 6)}
     assert any("Dice" in sentence for sentence in verdict["sentences"])
+    assert "annotated scans" in verdict["sentences"][0]
 
 
 def test_results_hold_every_metric_of_outlines(outcome: Outcome) -> None:

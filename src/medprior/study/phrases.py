@@ -19,10 +19,12 @@ _BORROWED = {GIVEN: "the given encoder", IMAGENET: "ImageNet"}
 
 @dataclass(frozen=True)
 class Words:
-    """How things are called: `unit` is what a budget counts, `titles` what an arm is called."""
+    """How things are called: `unit` is what a budget counts, `titles` what an arm is called, `known` what a budget's
+    units are."""
 
     unit: str = "patients"
     titles: Mapping[str, str] = field(default_factory=dict)
+    known: str = "labelled"
 
     def arm(self, arm: Arm) -> str:
         """An arm in full: name, encoder, adaptation."""
@@ -38,7 +40,7 @@ class Words:
     def labels(self, count: float) -> str:
         """A number of labels."""
         rounded = round(count)
-        return f"{rounded:,} labelled {self.unit if rounded != 1 else self.unit.removesuffix('s')}"
+        return f"{rounded:,} {self.known} {self.unit if rounded != 1 else self.unit.removesuffix('s')}"
 
 
 def title_of(name: str) -> str:

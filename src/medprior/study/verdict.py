@@ -32,7 +32,9 @@ def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str
     """
     metric = facts.get("metric", results.yardstick.main)
     findings = examine(results, metric, draws=facts.get("draws", 1000), seed=facts.get("seed", 0))
-    unit = "patients" if facts.get("patients_known", True) else "images"
+    outlined = results.kind == "segmentation"
+    unit = "patients" if facts.get("patients_known", True) else "scans" if outlined else "images"
+    known = "annotated" if outlined else "labelled"
     patients, _ = results.test
     return {
         "schema": SCHEMA,
@@ -41,7 +43,7 @@ def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str
         "test_patients": len(np.unique(patients)),
         "arms": [_standing(findings, arm, b) for arm in findings.arms for b in findings.budgets(arm)],
         "labels_saved": [_saving(saving) for saving in findings.savings()],
-        "sentences": sentences(findings, Words(unit, facts.get("titles", {}))),
+        "sentences": sentences(findings, Words(unit, facts.get("titles", {}), known)),
         "warnings": list(_warnings(findings, facts)),
     }
 

@@ -48,8 +48,7 @@ def test_a_constant_channel_does_not_divide_by_zero() -> None:
      ("swin_tiny", 32, "other"), ("eva02_tiny_patch14_224", 28, "other")],
 )  # fmt: skip
 def test_kinds(name: str, size: int, kind: str) -> None:
-    encoder = create_encoder(name, size=size)
-    assert encoder.kind == kind and encoder.is_vit == (kind == "vit")
+    assert create_encoder(name, size=size).kind == kind
 
 
 def test_encoders_that_a_method_cannot_use_are_refused_with_some_that_it_can() -> None:

@@ -1,36 +1,12 @@
-"""Masked autoencoders on patches that are no cubes, and the cutting of those."""
+"""Masked autoencoders on patches that are no cubes."""
 
-import pytest
 import torch
 
 from medprior.backbones.factory import create_encoder
-from medprior.backbones.patches import cut, join
 from medprior.methods.factory import create_method
 from medprior.methods.mae import MAE
 from medprior.methods.method import Batch, Clock, DataFacts
-from medprior.objectives.reconstruction import patchify, unpatchify
 from medprior.views.view import View
-
-
-def test_cubes_are_cut_as_elsewhere() -> None:
-    images = torch.rand(2, 3, 8, 12, 4)
-    assert torch.equal(cut(images, (4, 4, 4)), patchify(images, 4))
-    assert torch.equal(join(patchify(images, 4), (4, 4, 4), (2, 3, 1)), unpatchify(patchify(images, 4), 4, (2, 3, 1)))
-
-
-@pytest.mark.parametrize(("sides", "extents"), [((2, 4, 3), (6, 8, 9)), ((1, 5), (3, 10))])
-def test_flat_patches_are_windows_in_raster_order(sides: tuple[int, ...], extents: tuple[int, ...]) -> None:
-    images, dims = torch.rand(2, 2, *extents), len(extents)
-    patches = cut(images, sides)
-    grid = [extent // side for extent, side in zip(extents, sides, strict=True)]
-    cells = list(torch.cartesian_prod(*map(torch.arange, grid)))
-    assert patches.shape[1] == len(cells)
-    for patch, cell in zip(patches.unbind(1), cells, strict=True):
-        window = images[
-            (..., *[slice(int(n) * side, (int(n) + 1) * side) for n, side in zip(cell, sides, strict=True)])
-        ]
-        assert torch.equal(patch, window.movedim(1, 1 + dims).flatten(1)), "channels run fastest"
-    assert torch.equal(join(patches, sides, grid), images)
 
 
 def make() -> MAE:

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder
-from medprior.backbones.unet import UNetDecoder, check_extents, descent
+from medprior.backbones.unet import UNetDecoder, axis_descent, check_extents
 from medprior.errors import SettingsError
 
 # encoder, its size, the shape of the images
@@ -87,12 +87,12 @@ def test_widths_are_those_of_models_genesis() -> None:
     [((1, 2, 4, 8), [8, 4, 2, 1]), ((4, 8, 16, 32), [32, 16, 8, 4, 2, 1]), ((14,), [14, 7, 1]), ((2, 8), [8, 4, 2, 1])],
 )
 def test_the_way_up_goes_in_the_smallest_steps(strides: tuple[int, ...], ladder: list[int]) -> None:
-    assert descent(strides) == ladder
+    assert axis_descent([(stride,) for stride in strides]) == [(stride,) for stride in ladder]
 
 
 def test_strides_that_do_not_divide_each_other_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"from a map at stride 6 to one at stride 4 \[pretrain.backbone\]\nFor"):
-        descent((4, 6))
+        axis_descent([(4,), (6,)])
 
 
 @pytest.mark.parametrize(

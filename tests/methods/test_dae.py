@@ -1,51 +1,22 @@
 """Disruptive autoencoders: what is disrupted, how much of it, and that nothing leads around it."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from medprior.backbones.factory import create_encoder
 from medprior.backbones.unet import UNetDecoder
 from medprior.errors import SettingsError
 from medprior.methods.dae import DAE
-from medprior.methods.factory import create_method, make_config, presets
-from medprior.methods.method import Batch, Clock, DataFacts
-from medprior.views.draws import Key
+from medprior.methods.factory import make_config, presets
+from medprior.methods.method import Batch
 from medprior.views.recipe import base_recipe
-from medprior.views.view import View
+from small_methods import batch_of, images, key_of, method_of, view_of
 
 ALONE = {"variance": 0.0, "factor": 1, "mask_ratio": 0.0}
-
-
-def dae(dims: int = 3, backbone: str = "unet_2", size: int = 16, **settings: object) -> DAE:
-    encoder = create_encoder(backbone, 1, dims, size, seed=0)
-    facts = DataFacts(9, 1, dims, size, (0.5,), (0.25,))
-    method = create_method("dae", encoder, overrides=settings, facts=facts)
-    assert isinstance(method, DAE)
-    return method.train()
-
-
-def view_of(pixels: Tensor, valid: Tensor | None = None) -> View:
-    dims = pixels.ndim - 2
-    valid = torch.ones_like(pixels[:, :1], dtype=torch.bool) if valid is None else valid
-    return View(pixels, valid, torch.eye(dims, dims + 1).expand(len(pixels), -1, -1))
-
-
-def images(count: int = 4, dims: int = 3, size: int = 16) -> Tensor:
-    """Smooth ones, denser than air."""
-    coarse = torch.rand(count, 1, *[4] * dims, generator=torch.Generator().manual_seed(0))
-    mode = {2: "bilinear", 3: "trilinear"}[dims]
-    return 0.1 + 0.9 * torch.nn.functional.interpolate(coarse, size=[size] * dims, mode=mode)
-
-
-def batch_of(count: int = 4, step: int = 0) -> Batch:
-    return Batch(torch.arange(count) * 7, seed=3, clock=Clock(step, 10))
-
-
-def key_of(batch: Batch) -> Key:
-    return Key(batch.seed, batch.step, batch.index, view=0)
+dae = partial(method_of, DAE, "dae")
 
 
 def hidden_channels(method: DAE, layer: nn.Module, pixels: Tensor, batch: Batch) -> Tensor:

@@ -2,8 +2,6 @@
 
 import copy
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,17 +18,14 @@ from medprior.methods.schedules import half_cosine
 from medprior.training.optim import OptimizerPlan, decay_groups, make_optimizer
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_dino import outcome
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 torch.save(outcome(slice(2 * me, 2 * me + 2)), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 SMALL = {"outputs": 32, "hidden": 24, "bottleneck": 16, "local_count": 2, "frozen": 0.0}
@@ -217,17 +212,8 @@ def test_a_run_taken_up_goes_on_the_same() -> None:
     assert torch.equal(method.centre, other.centre)
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(r), str(tmp_path), here], stderr=subprocess.PIPE, text=True
-        )
-        for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     losses, centre, weight = outcome(slice(0, 4))
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for step, loss in enumerate(losses):

@@ -2,50 +2,20 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from medprior.backbones.factory import create_encoder
 from medprior.errors import SettingsError
-from medprior.methods.factory import create_method, make_config, presets
+from medprior.methods.factory import make_config, presets
 from medprior.methods.genesis import Genesis
-from medprior.methods.method import Batch, Clock, DataFacts
-from medprior.views.draws import Key
 from medprior.views.recipe import base_recipe
-from medprior.views.view import View
+from small_methods import batch_of, images, key_of, method_of, view_of
 
 NOTHING = {"flipped": 0, "shuffled": 0, "bent": 0, "painted": 0}
-
-
-def genesis(dims: int = 3, backbone: str = "unet_2", size: int = 16, **settings: object) -> Genesis:
-    encoder = create_encoder(backbone, 1, dims, size, seed=0)
-    facts = DataFacts(9, 1, dims, size, (0.5,), (0.25,))
-    method = create_method("genesis", encoder, overrides=settings, facts=facts)
-    assert isinstance(method, Genesis)
-    return method.train()
-
-
-def view_of(pixels: Tensor, valid: Tensor | None = None) -> View:
-    dims = pixels.ndim - 2
-    valid = torch.ones_like(pixels[:, :1], dtype=torch.bool) if valid is None else valid
-    return View(pixels, valid, torch.eye(dims, dims + 1).expand(len(pixels), -1, -1))
-
-
-def images(count: int = 4, dims: int = 3, size: int = 16) -> Tensor:
-    """Smooth ones, denser than air."""
-    coarse = torch.rand(count, 1, *[4] * dims, generator=torch.Generator().manual_seed(0))
-    mode = {2: "bilinear", 3: "trilinear"}[dims]
-    return 0.1 + 0.9 * torch.nn.functional.interpolate(coarse, size=[size] * dims, mode=mode)
-
-
-def batch_of(count: int = 4, step: int = 0) -> Batch:
-    return Batch(torch.arange(count) * 7, seed=3, clock=Clock(step, 10))
-
-
-def key_of(batch: Batch) -> Key:
-    return Key(batch.seed, batch.step, batch.index, view=0)
+genesis = partial(method_of, Genesis, "genesis")
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -1,8 +1,6 @@
 """The queue remembers the newest keys, the key network follows, and several processes are one."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,14 @@ from medprior.methods.moco import MoCo, Queue
 from medprior.objectives.contrastive import info_nce
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_moco import make, outcome
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 torch.save(outcome(slice(4 * me, 4 * me + 4)), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -264,14 +259,9 @@ def outcome(rows: slice) -> list[torch.Tensor]:
     return [*losses, method.queue.keys, method.queue.waiting, *means]
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
     """With an encoder whose norms know one image only; a batch norm sees half the batch in each process."""
-    command = [sys.executable, "-c", PROGRAM]
-    folders = [str(tmp_path), str(Path(__file__).parent)]
-    running = [subprocess.Popen([*command, str(r), *folders], stderr=subprocess.PIPE, text=True) for r in (0, 1)]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    two_processes(PROGRAM, tmp_path, __file__)
     alone = outcome(slice(0, 8))
     assert len(alone[3]) == 12 and len(alone[4]) == 8
     for rank in (0, 1):

@@ -1,48 +1,26 @@
 """What the methods that restore a deformed image with a U-shaped decoder have in common."""
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from medprior.backbones.factory import create_encoder
 from medprior.backbones.unet import UNetDecoder
 from medprior.errors import SettingsError
-from medprior.methods.factory import create_method
-from medprior.methods.method import Batch, Clock, DataFacts, Method
+from medprior.methods.method import Batch, Method
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
+from small_methods import batch_of, images, method_of, view_of
+from two_processes import TwoProcesses
 
 NAMES = ["genesis", "dae"]
-
-
-def make(name: str, dims: int = 3, backbone: str = "unet_2", size: int = 16, **settings: object) -> Method:
-    encoder = create_encoder(backbone, 1, dims, size, seed=0)
-    return create_method(name, encoder, overrides=settings, facts=DataFacts(9, 1, dims, size, (0.5,), (0.25,))).train()
-
-
-def view_of(pixels: Tensor, valid: Tensor | None = None) -> View:
-    dims = pixels.ndim - 2
-    valid = torch.ones_like(pixels[:, :1], dtype=torch.bool) if valid is None else valid
-    return View(pixels, valid, torch.eye(dims, dims + 1).expand(len(pixels), -1, -1))
-
-
-def images(count: int = 4, dims: int = 3, size: int = 16) -> Tensor:
-    """Smooth ones, denser than air."""
-    coarse = torch.rand(count, 1, *[4] * dims, generator=torch.Generator().manual_seed(0))
-    mode = {2: "bilinear", 3: "trilinear"}[dims]
-    return 0.1 + 0.9 * torch.nn.functional.interpolate(coarse, size=[size] * dims, mode=mode)
+make = partial(method_of, Method)
 
 
 def views_of(method: Method) -> list[View]:
     return [view_of(images()) for _ in method.views(base_recipe("CT", 16, 3)).specs]
-
-
-def batch_of(count: int = 4, step: int = 0, first: int = 0) -> Batch:
-    return Batch(torch.arange(first, first + count) * 7, seed=3, clock=Clock(step, 10))
 
 
 def learn(method: Method, optimizer: torch.optim.Optimizer, step: int, draw: int | None = None) -> float:
@@ -157,11 +135,9 @@ PROGRAM = """
 import sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, sys.argv[3])
 from test_restoring import NAMES, halves, make
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 for name in NAMES:
     model = DistributedDataParallel(make(name).double())
     loss = model(*halves(name)[me])["loss"]
@@ -169,7 +145,6 @@ for name in NAMES:
     mean = loss.detach().clone()
     dist.all_reduce(mean)
     torch.save((mean / 2, [p.grad for p in model.parameters()]), f"{folder}/{name}{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -182,15 +157,8 @@ def halves(name: str, parts: int = 2) -> list[tuple[list[View], Batch]]:
     return [([view_of(pixels[r], valid[r])] * count, batch_of(len(r), first=int(r[0]))) for r in rows]
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    folders = [str(tmp_path), str(Path(__file__).parent)]
-    running = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM, str(r), *folders], stderr=subprocess.PIPE, text=True)
-        for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     for name in NAMES:
         alone = make(name).double()
         ((views, batch),) = halves(name, 1)

@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from medprior.methods.spark import SparK, cell_size
 from medprior.objectives.reconstruction import patchify
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
+from two_processes import TwoProcesses
 
 
 class Volumes(Encoder):
@@ -320,18 +319,15 @@ PROGRAM = """
 import sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, sys.argv[3])
 from test_spark import halves, make
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 model = DistributedDataParallel(make("volumes", 16).double().eval())
 loss = model(*halves()[me])["loss"]
 loss.backward()
 mean = loss.detach().clone()
 dist.all_reduce(mean)
 torch.save((mean / 2, [p.grad for p in model.parameters()]), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -343,16 +339,9 @@ def halves(parts: int = 2) -> list[tuple[list[View], Batch]]:
     return [([view_of(pixels[some], valid[some])], batch_of(some.tolist())) for some in rows]
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
     """Statistics of batch norm are each process's own in training, so the loss is compared where none are taken."""
-    command = [sys.executable, "-c", PROGRAM]
-    here = str(Path(__file__).parent)
-    running = [
-        subprocess.Popen([*command, str(r), str(tmp_path), here], stderr=subprocess.PIPE, text=True) for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    two_processes(PROGRAM, tmp_path, __file__)
     alone = make("volumes", 16).double().eval()
     ((views, batch),) = halves(1)
     loss = alone(views, batch)["loss"]

@@ -1,64 +1,40 @@
 """The pretext of Swin UNETR: turns and their names, what is cut, and three losses that are the sum of their parts."""
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from medprior.backbones.factory import create_encoder
 from medprior.errors import SettingsError
-from medprior.methods.factory import create_method, presets
-from medprior.methods.method import Batch, Clock, DataFacts
+from medprior.methods.factory import presets
 from medprior.methods.swin_pretext import SwinPretext, others, turned
 from medprior.views.draws import Key
 from medprior.views.recipe import base_recipe
-from medprior.views.view import View
+from small_methods import batch_at, method_of, smooth, view_of
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_swin_pretext import outcome
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 torch.save(outcome(slice(2 * me, 2 * me + 2)), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
-
-
-def make(dims: int = 3, backbone: str = "unet_2", size: int = 16, **settings: object) -> SwinPretext:
-    encoder, facts = create_encoder(backbone, 1, dims, size, seed=0), DataFacts(9, 1, dims, size, (0.5,), (0.25,))
-    method = create_method("swin_pretext", encoder, overrides={"projection": 16, **settings}, facts=facts)
-    assert isinstance(method, SwinPretext)
-    return method.train()
-
-
-def view_of(pixels: Tensor, valid: Tensor | None = None) -> View:
-    dims = pixels.ndim - 2
-    valid = torch.ones_like(pixels[:, :1], dtype=torch.bool) if valid is None else valid
-    return View(pixels, valid, torch.eye(dims, dims + 1).expand(len(pixels), -1, -1))
+make = partial(method_of, SwinPretext, "swin_pretext", projection=16)
 
 
 def images(count: int = 4, dims: int = 3, size: int = 16) -> Tensor:
     """Smooth ones, brighter towards the end of the last axis, so that there is an upright."""
-    coarse = torch.rand(count, 1, *[4] * dims, generator=torch.Generator().manual_seed(0))
-    smooth = torch.nn.functional.interpolate(coarse, size=[size] * dims, mode={2: "bilinear", 3: "trilinear"}[dims])
-    return 0.5 * smooth + torch.linspace(0, 0.5, size)
-
-
-def batch_of(rows: list[int], step: int = 0) -> Batch:
-    return Batch(torch.tensor(rows), 3, Clock(step, 10))
+    return 0.5 * smooth(count, dims, size) + torch.linspace(0, 0.5, size)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_copies_are_turned_in_the_plane_of_the_last_axes_by_what_they_are_called(dims: int) -> None:
     method, pixels = make(dims), images(24, dims)
     valid = torch.rand(24, 1, *[16] * dims) < 0.9
-    copies = method.corrupt(view_of(pixels, valid), batch_of(list(range(24))))
+    copies = method.corrupt(view_of(pixels, valid), batch_at(list(range(24))))
     assert set(copies.turns.tolist()) == {0, 1, 2, 3}
     for number, turns in enumerate(copies.turns.tolist()):
         assert torch.equal(copies.target[number], torch.rot90(pixels[number % 24], turns, (-2, -1)))
@@ -69,12 +45,12 @@ def test_copies_are_turned_in_the_plane_of_the_last_axes_by_what_they_are_called
 
 def test_every_turn_is_as_likely_and_belongs_to_the_scan_and_the_step() -> None:
     method, rows, dot = make(2), list(range(4000)), torch.zeros(4000, 1, 1, 1)
-    turns = method.corrupt(view_of(dot), batch_of(rows)).turns
+    turns = method.corrupt(view_of(dot), batch_at(rows)).turns
     share = torch.bincount(turns, minlength=4) / 8000
     assert (share - 0.25).abs().max() < 5 * (0.25 * 0.75 / 8000) ** 0.5
-    again = method.corrupt(view_of(dot), batch_of(rows[::-1])).turns
+    again = method.corrupt(view_of(dot), batch_at(rows[::-1])).turns
     assert torch.equal(torch.cat([half.flip(0) for half in again.chunk(2)]), turns)
-    assert not torch.equal(method.corrupt(view_of(dot), batch_of(rows, step=1)).turns, turns)
+    assert not torch.equal(method.corrupt(view_of(dot), batch_at(rows, step=1)).turns, turns)
 
 
 def test_four_quarter_turns_are_none() -> None:
@@ -88,7 +64,7 @@ def test_four_quarter_turns_are_none() -> None:
 def test_boxes_hide_some_of_what_is_seen_and_nothing_of_the_target(dims: int) -> None:
     method, pixels = make(dims, cut=0.3), images(64, dims)
     before = pixels.clone()
-    copies = method.corrupt(view_of(pixels), batch_of(list(range(64))))
+    copies = method.corrupt(view_of(pixels), batch_at(list(range(64))))
     assert torch.equal(pixels, before)
     gone = (copies.seen != copies.target).flatten(1).double().mean(1)
     assert 0.08 < gone.mean() < 0.2, "0 to 0.3, less what boxes share"
@@ -98,7 +74,7 @@ def test_boxes_hide_some_of_what_is_seen_and_nothing_of_the_target(dims: int) ->
 def test_parts_of_another_image_come_after_the_noise() -> None:
     method, plain, rows = make(swapped=0.3), make(), [4, 9, 2, 7]
     pixels = torch.tensor([0.1, 0.3, 0.5, 0.7]).view(4, 1, 1, 1, 1).expand(-1, -1, 16, 16, 16).contiguous()
-    copies, before = (one.corrupt(view_of(pixels), batch_of(rows)) for one in (method, plain))
+    copies, before = (one.corrupt(view_of(pixels), batch_at(rows)) for one in (method, plain))
     assert torch.equal(copies.target, before.target)
     swapped = copies.seen != before.seen
     strangers = pixels.flatten(1)[:, 0].repeat(2)
@@ -120,13 +96,13 @@ def test_each_image_has_another_one_whatever_the_order() -> None:
 @pytest.mark.parametrize("swapped", [0.0, 0.3])
 def test_the_order_of_the_batch_is_only_an_order(swapped: float) -> None:
     method, pixels, rows = make(swapped=swapped), images(), [4, 9, 2, 7]
-    there = method.corrupt(view_of(pixels), batch_of(rows))
-    back = method.corrupt(view_of(pixels.flip(0)), batch_of(rows[::-1]))
+    there = method.corrupt(view_of(pixels), batch_at(rows))
+    back = method.corrupt(view_of(pixels.flip(0)), batch_at(rows[::-1]))
     for one, other in zip(there, back, strict=True):
         assert torch.equal(torch.cat([half.flip(0) for half in other.chunk(2)]), one)
     method = method.double().eval()
     one, other = (
-        method([view_of(p.double())], batch_of(r))["loss"] for p, r in ((pixels, rows), (pixels.flip(0), rows[::-1]))
+        method([view_of(p.double())], batch_at(r))["loss"] for p, r in ((pixels, rows), (pixels.flip(0), rows[::-1]))
     )
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
@@ -134,7 +110,7 @@ def test_the_order_of_the_batch_is_only_an_order(swapped: float) -> None:
 @pytest.mark.parametrize(("dims", "backbone"), [(2, "vit_micro_patch8"), (3, "unet_2")])
 def test_the_loss_is_the_sum_of_the_three_as_published(dims: int, backbone: str) -> None:
     """Written out in float64: cross-entropy of the turns, NT-Xent, mean distance to the uncut copies."""
-    method, batch, view = make(dims, backbone).double().eval(), batch_of([0, 1, 2]), view_of(images(3, dims).double())
+    method, batch, view = make(dims, backbone).double().eval(), batch_at([0, 1, 2]), view_of(images(3, dims).double())
     copies = method.corrupt(view, batch)
     with torch.no_grad():
         found, maps = method([view], batch), method.encoder(copies.seen)
@@ -163,7 +139,7 @@ def test_padding_is_no_target() -> None:
     method, valid = make(), torch.ones(4, 1, 16, 16, 16, dtype=torch.bool)
     torch.nn.init.zeros_(method.decoder.head.weight)
     valid[:, :, :5] = False
-    batch = batch_of([0, 1, 2, 3])
+    batch = batch_at([0, 1, 2, 3])
     views = [view_of(images().masked_fill(~valid, grey), valid) for grey in (0.0, 0.9)]
     one, other = (method([view], batch)["restoration"] for view in views)
     torch.testing.assert_close(one, other)
@@ -175,7 +151,7 @@ def test_padding_is_no_target() -> None:
 )
 def test_every_weight_learns(dims: int, backbone: str, size: int) -> None:
     method = make(dims, backbone, size)
-    found = method([view_of(images(2, dims, size))], batch_of([0, 1]))
+    found = method([view_of(images(2, dims, size))], batch_at([0, 1]))
     found["loss"].backward()
     assert [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
     assert set(found) == {"loss", "turn", "contrast", "restoration"}
@@ -186,7 +162,7 @@ def test_what_is_asked_is_learnt() -> None:
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
     kept: list[dict[str, Tensor]] = []
     for step in range(30):
-        losses = method([view], batch_of(rows, step))
+        losses = method([view], batch_at(rows, step))
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
@@ -201,7 +177,7 @@ def outcome(rows: slice) -> list[Tensor]:
     method = make(2, "vit_micro_patch8").double()
     pixels, valid = images(dims=2).double(), torch.ones(4, 1, 16, 16, dtype=torch.bool)
     valid[2:, :, :11] = False
-    loss = method([view_of(pixels[rows], valid[rows])], batch_of(list(range(4))[rows]))["loss"]
+    loss = method([view_of(pixels[rows], valid[rows])], batch_at(list(range(4))[rows]))["loss"]
     loss.backward()
     means = [loss.detach().clone(), *[w.grad for w in method.parameters() if w.grad is not None]]
     for mean in means if torch.distributed.is_initialized() else []:
@@ -210,15 +186,8 @@ def outcome(rows: slice) -> list[Tensor]:
     return means
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    folders = [str(tmp_path), str(Path(__file__).parent)]
-    running = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM, str(r), *folders], stderr=subprocess.PIPE, text=True)
-        for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     alone = outcome(slice(0, 4))
     assert len(alone) > 50
     for rank in (0, 1):
@@ -237,16 +206,16 @@ def test_it_is_compiled_once_and_gives_what_it_gave(dims: int, swapped: float) -
     torch._dynamo.reset()
     method, views, rows = make(dims, swapped=swapped), [view_of(images(dims=dims))], [0, 1, 2, 3]
     compiled = torch.compile(method, backend=count, fullgraph=True, dynamic=False)
-    losses = [compiled(views, batch_of(rows, step))["loss"] for step in range(3)]
+    losses = [compiled(views, batch_at(rows, step))["loss"] for step in range(3)]
     assert len(graphs) == 1 and len({loss.item() for loss in losses}) == 3
     for step, loss in enumerate(losses):
-        torch.testing.assert_close(method(views, batch_of(rows, step))["loss"], loss, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(method(views, batch_at(rows, step))["loss"], loss, rtol=1e-4, atol=1e-5)
 
 
 def test_the_eye_sees_what_the_encoder_saw() -> None:
     method = make(2, "resnet18", 32)
     before = {key: value.clone() for key, value in method.state_dict().items()}
-    target, seen, restored = method.reconstruct([view_of(images(2, 2, 32))], batch_of([0, 1]))
+    target, seen, restored = method.reconstruct([view_of(images(2, 2, 32))], batch_at([0, 1]))
     assert target.shape == seen.shape == restored.shape == (2, 1, 32, 32) and not torch.equal(target, seen)
     assert all(shown.min() >= 0 and shown.max() <= 1 for shown in (target, seen, restored))
     assert method.training and all(torch.equal(value, before[key]) for key, value in method.state_dict().items())

@@ -1,7 +1,5 @@
 """The covariance is the exact moving average of all batches, the teacher follows, and several processes are one."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +14,14 @@ from medprior.methods.schedules import half_cosine
 from medprior.methods.tico import TiCo
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_tico import outcome
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 torch.save(outcome(slice(4 * me, 4 * me + 4)), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -197,13 +192,8 @@ def outcome(rows: slice) -> list[torch.Tensor]:
     return [torch.stack(losses), method.remembered, method.seen, *(weight.detach() for weight in method.parameters())]
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM]
-    folders = [str(tmp_path), str(Path(__file__).parent)]
-    running = [subprocess.Popen([*command, str(r), *folders], stderr=subprocess.PIPE, text=True) for r in (0, 1)]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     alone = outcome(slice(0, 8))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     torch.testing.assert_close((parts[0][0] + parts[1][0]) / 2, alone[0], rtol=1e-9, atol=1e-12)

@@ -1,8 +1,6 @@
 """VoCo: crops lie where their overlaps say, and both published losses are what they are written as."""
 
 import math
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -11,34 +9,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from medprior.backbones.factory import create_encoder
 from medprior.errors import SettingsError
-from medprior.methods.factory import create_method, presets
-from medprior.methods.method import Batch, Clock, DataFacts
+from medprior.methods.factory import presets
+from medprior.methods.method import Clock
 from medprior.methods.voco import VoCo, overlaps, prediction, separation
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
+from small_methods import batch_at, method_of, smooth, view_of
+from two_processes import TwoProcesses
 
 FORMS = ("paper", "code")
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_voco import outcome
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 torch.save(outcome(slice(2 * me, 2 * me + 2)), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
 def make(dims: int = 2, size: int = 8, backbone: str = "vit_micro_patch8", **settings: object) -> VoCo:
-    encoder = create_encoder(backbone, 1, dims, size, seed=0)
     chosen = {"projection": (24, 16), "grid": 3, "momentum": None, "form": "paper", **settings}
-    method = create_method("voco", encoder, overrides=chosen, facts=DataFacts(9, 1, dims, size, (0.5,), (0.25,)))
-    assert isinstance(method, VoCo)
-    return method.train()
+    return method_of(VoCo, "voco", dims, backbone, size, **chosen)
 
 
 def numbered(count: int = 4, dims: int = 2, side: int = 24) -> View:
@@ -47,19 +39,8 @@ def numbered(count: int = 4, dims: int = 2, side: int = 24) -> View:
     return view_of(pixels)
 
 
-def view_of(pixels: Tensor, valid: Tensor | None = None) -> View:
-    dims = pixels.ndim - 2
-    valid = torch.ones_like(pixels[:, :1], dtype=torch.bool) if valid is None else valid
-    return View(pixels, valid, torch.eye(dims, dims + 1).expand(len(pixels), -1, -1))
-
-
 def images(count: int = 4, dims: int = 2, side: int = 24) -> Tensor:
-    coarse = torch.rand(count, 1, *[6] * dims, generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.interpolate(coarse, size=[side] * dims, mode={2: "bilinear", 3: "trilinear"}[dims])
-
-
-def batch_of(rows: list[int], step: int = 0) -> Batch:
-    return Batch(torch.tensor(rows), 3, Clock(step, 10))
+    return smooth(count, dims, side, grid=6)
 
 
 @pytest.mark.parametrize(("dims", "depth"), [(2, 1), (3, 1), (3, 2), (3, 4)])
@@ -67,7 +48,7 @@ def test_overlaps_are_the_pixels_that_crops_share(dims: int, depth: int) -> None
     """Counted pixel by pixel, by the numbers that the pixels of the crops hold."""
     method, rows = make(dims, grid=3, depth=depth, crops=3), [2, 7]
     largest = max(3, depth) if dims == 3 else 3
-    cuts = method.cut(numbered(2, dims, 8 * largest), batch_of(rows))
+    cuts = method.cut(numbered(2, dims, 8 * largest), batch_at(rows))
     bases = 9 * (depth if dims == 3 else 1)
     crops = cuts.pixels.view(bases + 3, 2, 8**dims)
     assert cuts.overlap.shape == (2, 3, bases)
@@ -81,7 +62,7 @@ def test_overlaps_are_the_pixels_that_crops_share(dims: int, depth: int) -> None
 @pytest.mark.parametrize(("dims", "depth"), [(2, 1), (3, 1), (3, 2), (3, 3)])
 def test_the_grid_is_laid_in_the_middle_of_the_view_without_gaps(dims: int, depth: int) -> None:
     method, view = make(dims, grid=3, depth=depth), numbered(1, dims)
-    crops = method.cut(view, batch_of([0])).pixels.view(-1, 8**dims)
+    crops = method.cut(view, batch_at([0])).pixels.view(-1, 8**dims)
     tiled = crops[: 9 * (depth if dims == 3 else 1)]
     first = (24 - 8 * depth) // 2
     wanted = view.pixels[:, :, first : first + 8 * depth] if dims == 3 else view.pixels
@@ -96,18 +77,18 @@ def test_overlaps_by_hand() -> None:
 
 def test_random_crops_belong_to_the_scan_and_the_step_and_reach_everywhere() -> None:
     method, rows = make(crops=1), list(range(2000))
-    _, first = method._corners(batch_of(rows), 8)
+    _, first = method._corners(batch_at(rows), 8)
     assert sorted(set(first.flatten().tolist())) == list(range(17))
     assert abs(first.double().mean().item() - 8) < 5 * math.sqrt((17**2 - 1) / 12 / first.numel())
-    _, again = method._corners(batch_of(rows[::-1]), 8)
-    _, later = method._corners(batch_of(rows, step=1), 8)
+    _, again = method._corners(batch_at(rows[::-1]), 8)
+    _, later = method._corners(batch_at(rows, step=1), 8)
     assert torch.equal(again.flip(0), first) and not torch.equal(later, first)
 
 
 def test_views_of_another_size_give_the_same_places() -> None:
     """As crops of 96 pixels become 64: what overlaps is told before they are resized."""
     method = make(crops=2, backbone="resnet18", size=32)
-    cuts = method.cut(numbered(2), batch_of([0, 1]))
+    cuts = method.cut(numbered(2), batch_at([0, 1]))
     assert cuts.pixels.shape == (11 * 2, 1, 32, 32) and cuts.overlap.sum(2).tolist() == [[1, 1], [1, 1]]
 
 
@@ -159,7 +140,7 @@ def test_cosines_are_not_rounded_where_networks_are() -> None:
 @pytest.mark.parametrize("momentum", [None, 0.5])
 def test_the_loss_is_the_sum_over_the_crops_of_one_pass(form: str, momentum: float | None) -> None:
     method = make(form=form, momentum=momentum).double().eval()
-    batch, view = batch_of([0, 1, 2]), view_of(images(3).double())
+    batch, view = batch_at([0, 1, 2]), view_of(images(3).double())
     if method.teacher is not None:
         for weight in method.teacher.parameters():
             weight.mul_(1.2)
@@ -179,7 +160,7 @@ def test_the_loss_is_the_sum_over_the_crops_of_one_pass(form: str, momentum: flo
 
 
 def test_without_a_teacher_the_grid_does_not_learn_from_what_is_predicted() -> None:
-    method, batch, view = make().eval(), batch_of([0, 1]), view_of(images(2))
+    method, batch, view = make().eval(), batch_at([0, 1]), view_of(images(2))
     given: list[Tensor] = []
     method.projector.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].retain_grad() or inputs[0]))
     found = method([view], batch)
@@ -197,7 +178,7 @@ def test_the_teacher_learns_nothing_and_follows() -> None:
     method = make(momentum=0.75)
     assert method.teacher is not None
     start = [weight.clone() for weight in method.teacher.parameters()]
-    method([view_of(images())], batch_of([0, 1, 2, 3]))["loss"].backward()
+    method([view_of(images())], batch_at([0, 1, 2, 3]))["loss"].backward()
     assert all(weight.grad is None for weight in method.teacher.parameters())
     learning = [*method.encoder.parameters(), *method.projector.parameters()]
     torch.optim.SGD(learning, 0.1).step()
@@ -211,8 +192,8 @@ def test_the_teacher_learns_nothing_and_follows() -> None:
 def test_crops_of_padding_alone_count_nowhere(form: str) -> None:
     """Of a scan whose random crops all lie below a third that is padding."""
     method = make(form=form).eval()
-    below = next(row for row in range(100) if (method._corners(batch_of([row]), 8)[1][..., 0] >= 8).all())
-    batch, valid = batch_of([below, 1]), torch.ones(2, 1, 24, 24, dtype=torch.bool)
+    below = next(row for row in range(100) if (method._corners(batch_at([row]), 8)[1][..., 0] >= 8).all())
+    batch, valid = batch_at([below, 1]), torch.ones(2, 1, 24, 24, dtype=torch.bool)
     valid[0, :, :8] = False
     assert method.cut(view_of(images(2), valid), batch).known.tolist() == [[False] * 3 + [True] * 8, [True] * 11]
     seen = [images(2).masked_fill(~valid, grey) for grey in (0.0, 0.9)]
@@ -230,7 +211,7 @@ def outcome(rows: slice) -> list[Tensor]:
         method = make(form=form, momentum=0.9).double().eval()  # as its batch norms see the batch of one process
         pixels, valid = images().double(), torch.ones(4, 1, 24, 24, dtype=torch.bool)
         valid[2:, :, :16] = False
-        loss = method([view_of(pixels[rows], valid[rows])], batch_of(list(range(4))[rows]))["loss"]
+        loss = method([view_of(pixels[rows], valid[rows])], batch_at(list(range(4))[rows]))["loss"]
         loss.backward()
         means = [loss.detach().clone(), *[w.grad for w in method.parameters() if w.grad is not None]]
         for mean in means if torch.distributed.is_initialized() else []:
@@ -240,15 +221,8 @@ def outcome(rows: slice) -> list[Tensor]:
     return found
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    folders = [str(tmp_path), str(Path(__file__).parent)]
-    running = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM, str(r), *folders], stderr=subprocess.PIPE, text=True)
-        for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     alone = outcome(slice(0, 4))
     assert len(alone) > 50
     for rank in (0, 1):
@@ -267,10 +241,10 @@ def test_it_is_compiled_once_and_gives_what_it_gave(dims: int, momentum: float |
     torch._dynamo.reset()
     method, views = make(dims, momentum=momentum, form=form), [view_of(images(2, dims))]
     compiled = torch.compile(method, backend=count, fullgraph=True, dynamic=False)
-    losses = [compiled(views, batch_of([0, 1], step))["loss"] for step in range(3)]
+    losses = [compiled(views, batch_at([0, 1], step))["loss"] for step in range(3)]
     assert len(graphs) == 1 and len({loss.item() for loss in losses}) == 3
     for step, loss in enumerate(losses):
-        torch.testing.assert_close(method(views, batch_of([0, 1], step))["loss"], loss, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(method(views, batch_at([0, 1], step))["loss"], loss, rtol=1e-4, atol=1e-5)
 
 
 def test_where_crops_lie_is_learnt() -> None:
@@ -278,7 +252,7 @@ def test_where_crops_lie_is_learnt() -> None:
     optimizer = torch.optim.AdamW([w for w in method.parameters() if w.requires_grad], lr=3e-3)
     losses = []
     for step in range(30):
-        found = method([view_of(images(8, side=48))], batch_of(list(range(8)), step))
+        found = method([view_of(images(8, side=48))], batch_at(list(range(8)), step))
         optimizer.zero_grad()
         found["loss"].backward()
         optimizer.step()

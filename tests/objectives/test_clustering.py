@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +13,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from medprior.objectives.clustering import assign, similarity, sinkhorn, swapped_prediction
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, sys.argv[3])
 from test_clustering import Clustering, batch
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 model = DistributedDataParallel(Clustering())
 value = model(batch().chunk(2, dim=1)[me])
 value.backward()
 mean = value.detach().clone()
 dist.all_reduce(mean)
 torch.save((mean / 2, model.module.everyone, [p.grad for p in model.parameters()]), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -172,17 +168,8 @@ def batch() -> torch.Tensor:
     return scores_of(15, 3, 8, 6) * torch.linspace(0.2, 3, 8, dtype=torch.float64)[:, None] + 0.5
 
 
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(r), str(tmp_path), here], stderr=subprocess.PIPE, text=True
-        )
-        for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+def test_two_processes_train_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     alone = Clustering()
     value = alone(batch())
     value.backward()

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +9,16 @@ from hypothesis import strategies as st
 from lightly.loss import NTXentLoss
 
 from medprior.objectives.contrastive import info_nce, nt_xent, shuffled
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_contrastive import NETWORKS, scans
 from medprior.objectives.contrastive import shuffled
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 rows, draws = (part.chunk(2)[me] for part in scans())
 torch.save({name: shuffled(network, rows, draws) for name, network in NETWORKS.items()}, f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -149,13 +144,8 @@ def scans() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(12, 3, generator=generator, dtype=torch.float64), torch.rand(12, generator=generator)
 
 
-def test_processes_mix_their_scans_and_get_their_own_back(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM]
-    folders = [str(tmp_path), str(Path(__file__).parent)]
-    running = [subprocess.Popen([*command, str(r), *folders], stderr=subprocess.PIPE, text=True) for r in (0, 1)]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+def test_processes_mix_their_scans_and_get_their_own_back(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     parts = [torch.load(tmp_path / f"{r}.pt") for r in (0, 1)]
     found = {name: torch.cat([part[name] for part in parts]) for name in NETWORKS}
     rows, draws = scans()

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,18 +6,15 @@ import torch
 from lightly.loss import DINOLoss
 
 from medprior.objectives.distillation import across_views, centred, entropy, mean_output
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
 from test_distillation import outputs_of
 from medprior.objectives.distillation import mean_output
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 torch.save(mean_output(outputs_of(0, 2).chunk(2, dim=1)[me]), f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -95,17 +90,8 @@ def test_half_precision_goes_in_and_full_precision_is_computed() -> None:
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_the_centre_of_two_processes_is_that_of_the_joined_batch(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(r), str(tmp_path), here], stderr=subprocess.PIPE, text=True
-        )
-        for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+def test_the_centre_of_two_processes_is_that_of_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
+    two_processes(PROGRAM, tmp_path, __file__)
     wanted = outputs_of(0, 2).mean((0, 1))
     for rank in (0, 1):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), wanted, rtol=1e-12, atol=1e-14)

@@ -1,9 +1,5 @@
 """Two real processes against one with the joined batch: the losses and the gradients that training would use."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -13,17 +9,16 @@ from medprior.objectives.contrastive import nt_xent
 from medprior.objectives.gather import average, gather, rank, world_size
 from medprior.objectives.reconstruction import patch_loss
 from medprior.objectives.redundancy import barlow_twins, vicreg
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, sys.argv[3])
 from test_gather_processes import LOSSES, batch, network
 
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 found = {}
 for name, loss in LOSSES.items():
     model = DistributedDataParallel(network())
@@ -34,7 +29,6 @@ for name, loss in LOSSES.items():
     dist.all_reduce(mean)
     found[name] = (mean / 2, [p.grad for p in model.parameters()])
 torch.save(found, f"{folder}/{me}.pt")
-dist.destroy_process_group()
 """
 
 
@@ -93,16 +87,11 @@ LOSSES = {
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[torch.Tensor, list[torch.Tensor]]]]:
+def processes(
+    two_processes: TwoProcesses, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, tuple[torch.Tensor, list[torch.Tensor]]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-c", PROGRAM]
-    here = str(Path(__file__).parent)
-    running = [
-        subprocess.Popen([*command, str(r), str(folder), here], stderr=subprocess.PIPE, text=True) for r in (0, 1)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    two_processes(PROGRAM, folder, __file__)
     return [torch.load(folder / f"{r}.pt") for r in (0, 1)]
 
 

@@ -23,6 +23,28 @@ def test_patches_stand_in_raster_order() -> None:
     assert patchify(volume, 2)[0, 1].tolist() == [2, 3, 6, 7, 18, 19, 22, 23]
 
 
+def test_one_side_is_that_side_along_every_axis() -> None:
+    images = torch.rand(2, 3, 8, 12, 4)
+    patches = patchify(images, 4)
+    assert torch.equal(patchify(images, (4, 4, 4)), patches)
+    assert torch.equal(unpatchify(patches, (4, 4, 4), (2, 3, 1)), unpatchify(patches, 4, (2, 3, 1)))
+
+
+@pytest.mark.parametrize(("sides", "extents"), [((2, 4, 3), (6, 8, 9)), ((1, 5), (3, 10))])
+def test_flat_patches_are_windows_in_raster_order(sides: tuple[int, ...], extents: tuple[int, ...]) -> None:
+    images, dims = torch.rand(2, 2, *extents), len(extents)
+    patches = patchify(images, sides)
+    grid = [extent // side for extent, side in zip(extents, sides, strict=True)]
+    cells = list(torch.cartesian_prod(*map(torch.arange, grid)))
+    assert patches.shape[1] == len(cells)
+    for patch, cell in zip(patches.unbind(1), cells, strict=True):
+        window = images[
+            (..., *[slice(int(n) * side, (int(n) + 1) * side) for n, side in zip(cell, sides, strict=True)])
+        ]
+        assert torch.equal(patch, window.movedim(1, 1 + dims).flatten(1)), "channels run fastest"
+    assert torch.equal(unpatchify(patches, sides, grid), images)
+
+
 def test_patches_lie_in_the_order_of_a_vision_transformers_tokens() -> None:
     """A strided convolution is a linear map of these patches, in the same order."""
     for dims, convolution in ((2, torch.nn.functional.conv2d), (3, torch.nn.functional.conv3d)):

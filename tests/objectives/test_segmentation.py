@@ -1,7 +1,5 @@
 """Dice and cross-entropy against MONAI in float64, and what ignored voxels may not do."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +9,17 @@ from hypothesis import strategies as st
 from monai.losses import DiceCELoss, DiceLoss
 
 from medprior.objectives.segmentation import IGNORED, dice_cross_entropy, supervised_at_every_scale
+from two_processes import TwoProcesses
 
 PROGRAM = """
 import sys, torch
-import torch.distributed as dist
 from medprior.objectives.segmentation import dice_cross_entropy
 me, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=me, world_size=2)
 logits, target = (part.chunk(2)[me] for part in torch.load(f"{folder}/batch.pt"))
 logits = logits.clone().requires_grad_()
 loss = dice_cross_entropy(logits, target)
 loss.backward()
 torch.save((loss.detach(), logits.grad / 2), f"{folder}/{me}.pt")  # training averages gradients over processes
-dist.destroy_process_group()
 """
 
 
@@ -108,16 +104,12 @@ def test_scales_weigh_half_of_the_next_finer_in_any_order() -> None:
     torch.testing.assert_close(supervised_at_every_scale([logits], target), each[0])
 
 
-def test_two_processes_learn_as_one_with_the_joined_batch(tmp_path: Path) -> None:
+def test_two_processes_learn_as_one_with_the_joined_batch(two_processes: TwoProcesses, tmp_path: Path) -> None:
     """A class that only one of them holds, and most of the voxels judged in the other."""
     logits, target = batch(6, 3, 3)
     target[0], target[1, :2] = target[0].clamp(max=1), IGNORED
     torch.save((logits.detach(), target), tmp_path / "batch.pt")
-    command = [sys.executable, "-c", PROGRAM]
-    running = [subprocess.Popen([*command, str(me), str(tmp_path)], stderr=subprocess.PIPE, text=True) for me in (0, 1)]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    two_processes(PROGRAM, tmp_path, __file__)
     losses, gradients = zip(*(torch.load(tmp_path / f"{me}.pt") for me in (0, 1)), strict=True)
     alone = dice_cross_entropy(logits, target)
     torch.testing.assert_close(sum(losses) / 2, alone.detach(), rtol=1e-10, atol=0)

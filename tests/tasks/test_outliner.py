@@ -1,6 +1,7 @@
 """An outliner is the same after it was written, and says what is wrong with a folder."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,34 @@ def test_it_comes_back_and_answers_alike(saved: tuple[Path, Segmenter]) -> None:
     folder, model = saved
     facts, again = Outliner.load(folder)
     assert is_outliner(folder) and facts == FACTS
+    pixels = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(again(pixels), model(pixels), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_one_whose_decoder_sees_the_image_does_so_again(dims: int, tmp_path: Path) -> None:
+    encoder = create_encoder("unet_8", in_channels=3, spatial_dims=dims, size=16, seed=0)
+    torch.manual_seed(0)
+    decoder = make_decoder(encoder, Segmentation(FACTS.names), FACTS.supervise, sees_image=True)
+    model = Segmenter(encoder, decoder).eval()
+    dataclasses.replace(FACTS, spatial_dims=dims, shape=(16,) * dims).save(tmp_path, model)
+    facts, again = Outliner.load(tmp_path)
+    assert facts.sees_image and again.decoder.sees_image
+    pixels = torch.rand(2, 3, *facts.shape)
+    torch.testing.assert_close(again(pixels), model(pixels), rtol=0, atol=1e-6)
+    grey = pixels[:, :1]
+    torch.testing.assert_close(again(grey), model(grey.expand_as(pixels)), rtol=0, atol=1e-6)
+
+
+def test_a_folder_that_does_not_say_whether_its_decoder_sees_the_image_has_one_that_does_not(
+    saved: tuple[Path, Segmenter],
+) -> None:
+    folder, model = saved
+    said = json.loads((folder / "outliner.json").read_text())
+    assert said.pop("sees_image") is False
+    (folder / "outliner.json").write_text(json.dumps(said))
+    facts, again = Outliner.load(folder)
+    assert facts == FACTS
     pixels = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(again(pixels), model(pixels), rtol=0, atol=0)
 

@@ -78,6 +78,17 @@ def test_the_last_weights_are_averaged(store: ResidentStore, encoder: Encoder) -
     torch.testing.assert_close(model.head.weight, torch.stack(seen[4:]).mean(0))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_training_of_a_few_steps_ends_in_weights_that_moved(
+    store: ResidentStore, encoder: Encoder, steps: int
+) -> None:
+    ends = [
+        fit(encoder, TASK, store, labelled(range(20)), Recipe(steps, batch_size=8, lr=lr, warmup=0), BASE, seed=0)
+        for lr in (1e-3, 1e-2)
+    ]
+    assert not torch.equal(ends[0].head.weight, ends[1].head.weight)
+
+
 def test_validation_keeps_the_best_weights(store: ResidentStore, encoder: Encoder) -> None:
     held = labelled(range(30, 40))
     model = fit(encoder, TASK, store, labelled(range(30)), Recipe(10, batch_size=10), BASE, seed=0, validation=held)

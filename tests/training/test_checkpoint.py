@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medprior.training.checkpoint import load_checkpoint, save_checkpoint
+from medprior.training.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint
 
 
 def test_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
@@ -42,3 +42,15 @@ def test_a_missing_sum_is_damage(tmp_path: Path) -> None:
 
 def test_none_at_all(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
+
+
+def test_what_a_killed_process_left_goes_with_the_rest(tmp_path: Path) -> None:
+    """Killed between the first byte and the rename, it can tidy nothing up."""
+    folder = tmp_path / "checkpoints"
+    kept = save_checkpoint(folder, 10, {"x": 1})
+    (folder / ".step-00000020.pt.14413.part").write_bytes(kept.read_bytes()[:100])
+    (folder / ".step-00000020.pt.sha256.14413.part").write_text("half")
+    state = load_checkpoint(folder)
+    assert state is not None and state["step"] == 10
+    drop_checkpoints(folder)
+    assert not folder.exists()

@@ -17,10 +17,14 @@ from medprior.data.volumestore.foreground import find_foreground
 from medprior.data.volumestore.resident import ResidentVolumes
 from medprior.data.volumestore.volumes import VolumeStore
 from medprior.errors import SettingsError
+from medprior.methods.dae import DAE
+from medprior.methods.factory import create_method
+from medprior.methods.method import Batch, Clock, DataFacts
 from medprior.tasks.segmentation import Segmentation, Segmenter, fits, make_decoder, take_over
 from medprior.training.descent import Recipe
 from medprior.training.segment import _crops, fit_segmenter, predict_logits
 from medprior.views.recipe import base_recipe
+from medprior.views.view import View
 
 TASK = Segmentation(("disc",))
 
@@ -116,6 +120,36 @@ def test_a_pretrained_decoder_is_taken_over_but_for_its_heads(images: ResidentVo
         assert torch.equal(value, heads[name] if name in heads else given[name])
     started = fitted(images, [0, 1], 1, 32, decoder=given)
     assert started.decoder.heads[-1].weight.shape[0] == 2
+
+
+def dae(dims: int, **settings: object) -> DAE:
+    facts = DataFacts(6, 1, dims, 16, (0.5,), (0.25,))
+    method = create_method("dae", create_encoder("unet_4", 1, dims, 16, seed=0), overrides=settings, facts=facts)
+    assert isinstance(method, DAE)
+    return method.eval()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_decoder_of_dae_arrives_whole_and_goes_on_learning(dims: int, request: pytest.FixtureRequest) -> None:
+    store: ResidentVolumes = request.getfixturevalue({2: "images", 3: "volumes"}[dims])
+    given = dae(dims).decoder.state_dict()
+    untrained = fitted(store, [0, 1], 0, 16, decoder=given).decoder.state_dict()
+    assert untrained.keys() == given.keys()
+    joined = [name for name in given if name.startswith("image.")]
+    assert joined
+    assert all(torch.equal(untrained[name], value) for name, value in given.items() if not name.startswith("heads."))
+    trained = fitted(store, [0, 1], 4, 16, decoder=given).decoder.state_dict()
+    assert not any(torch.equal(trained[name], given[name]) for name in joined if name.endswith("conv.weight"))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_segmenter_shows_its_decoder_what_dae_shows_it(dims: int) -> None:
+    method = dae(dims, variance=0.0, factor=2, mask_ratio=0.0)
+    pixels = torch.rand(2, 1, *(16,) * dims, generator=torch.Generator().manual_seed(0))
+    view = View(pixels, torch.ones_like(pixels, dtype=torch.bool), torch.eye(dims, dims + 1).expand(2, -1, -1))
+    _, seen, restored = method.reconstruct([view], Batch(torch.arange(2), seed=0, clock=Clock(0, 1)))
+    with torch.no_grad():
+        torch.testing.assert_close(Segmenter(method.encoder, method.decoder)(seen).clamp(0, 1), restored)
 
 
 def test_a_decoder_of_another_kind_is_refused() -> None:

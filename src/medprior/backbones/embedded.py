@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,23 +46,28 @@ def embedded_maps(encoder: Encoder, pixels: Tensor, change: Callable[[Tensor], T
     return maps
 
 
-def freeze_unreached(encoder: Encoder) -> None:
-    """Leave alone what no map depends on, such as a norm that follows the pooling: it would never get a gradient."""
+def freeze_unreached(encoder: Encoder, maps: Sequence[Tensor] | None = None) -> None:
+    """Leave alone what no map depends on, such as a norm that follows the pooling: it would never get a gradient.
+
+    Args:
+        maps: that the encoder has made of something; by default it makes those of one black image.
+    """
     weights = [weight for weight in encoder.parameters() if weight.requires_grad]
-    reached = torch.autograd.grad(_trial(encoder), weights, allow_unused=True)
+    sums = [found.sum() for found in (_trial(encoder) if maps is None else maps)]
+    reached = torch.autograd.grad(sums, weights, allow_unused=True)
     for weight, gradient in zip(weights, reached, strict=True):
         weight.requires_grad_(gradient is not None)
 
 
-def _trial(encoder: Encoder) -> Tensor:
-    """A number that depends on every map of one black image; no statistic of the encoder moves."""
+def _trial(encoder: Encoder) -> list[Tensor]:
+    """The maps of one black image; no statistic of the encoder moves."""
     channels, extents, training = encoder.spec["in_channels"], encoder.extents, encoder.training
     if encoder.spatial_dims == 3:
         # Volumes no larger than they have to be. Networks of images may take one size alone, and are cheap.
         extents = tuple(min(own, 2 * by) for own, by in zip(extents, encoder.axis_strides[-1], strict=True))
-    maps = encoder.eval()(encoder.mean.new_zeros(1, channels, *extents))
+    maps: list[Tensor] = encoder.eval()(encoder.mean.new_zeros(1, channels, *extents))
     encoder.train(training)
-    return torch.stack([found.sum() for found in maps]).sum()
+    return maps
 
 
 class _First(TorchFunctionMode):

@@ -117,11 +117,6 @@ class Encoder(nn.Module):
         """Width of what `pool` gives."""
         return self.channels[-1]
 
-    @property
-    def is_vit(self) -> bool:
-        """True for a plain vision transformer."""
-        return self.kind == "vit"
-
     def forward(self, x: Tensor) -> list[Tensor]:
         """Pixels (B, C, *S) in [0, 1] to maps, finest first."""
         return self.body(self.stem(x))

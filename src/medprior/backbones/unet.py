@@ -181,17 +181,10 @@ class Doubling(nn.Sequential):
         super().__init__(up, INSTANCE_NORMS[dims](outputs, affine=True), nn.LeakyReLU(SLOPE, inplace=True))
 
 
-def descent(strides: Sequence[int]) -> list[int]:
-    """The strides on the way from the coarsest map to the image, in the smallest steps: [32, 16, 8, 4, 2, 1].
-
-    Raises:
-        SettingsError: a finer stride does not divide a coarser one.
-    """
-    return [stride for (stride,) in axis_descent([(stride,) for stride in strides])]
-
-
 def axis_descent(strides: Sequence[Sides]) -> list[Sides]:
-    """`descent` along every axis at once; an axis that has arrived waits: [(4, 8), (2, 4), (1, 2), (1, 1)].
+    """The strides on the way from the coarsest map to the image, in the smallest steps along every axis at once.
+
+    An axis that has arrived waits: [(4, 8), (2, 4), (1, 2), (1, 1)].
 
     Raises:
         SettingsError: along some axis a finer stride does not divide a coarser one.

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medprior.backbones import patches as patching
 from medprior.backbones.axes import Sides, in_words
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics
 from medprior.backbones.layers import CONVOLUTIONS
 from medprior.backbones.timm2d import layer_groups
 from medprior.errors import SettingsError
+from medprior.objectives.reconstruction import patchify, unpatchify
 
 
 class VisionTransformer(Encoder):
@@ -65,11 +65,11 @@ class VisionTransformer(Encoder):
 
     def cut(self, images: Tensor) -> Tensor:
         """Images (B, C, *S) as patches (B, L, Π sides * C) in raster order, channels running fastest inside each."""
-        return patching.cut(images, self.sides)
+        return patchify(images, self.sides)
 
     def join(self, patches: Tensor, grid: Sequence[int]) -> Tensor:
         """Undo `cut`: patches (B, L, Π sides * C) on a grid to images (B, C, *S), S = sides * grid."""
-        return patching.join(patches, self.sides, grid)
+        return unpatchify(patches, self.sides, grid)
 
     def grid_of(self, extents: Sequence[int]) -> tuple[int, ...]:
         """Patches along each axis of an image of that many pixels.

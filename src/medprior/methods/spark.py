@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from medprior.backbones.encoder import Encoder
+from medprior.backbones.embedded import freeze_unreached
 from medprior.backbones.mapdecoder import LEAST_WIDTH, MapDecoder
 from medprior.backbones.sparse import Sparse, check_sparse, resize_cells
 from medprior.errors import SettingsError
@@ -55,7 +55,7 @@ class SparK(Method):
         encoder = self.encoder
         self.cell = min(cell_size(self.config.cell, encoder.strides, extent) for extent in facts.extents)
         self.grid = tuple(extent // self.cell for extent in facts.extents)
-        _freeze_unreached(encoder, check_sparse(encoder, self.grid))
+        freeze_unreached(encoder, check_sparse(encoder, self.grid))
         self.decoder = MapDecoder(encoder, self.config.decoder_width, facts.channels)
 
     def forward(self, views: Sequence[View], batch: Batch) -> Losses:
@@ -133,11 +133,3 @@ def cell_size(asked: int | None, strides: Sequence[int], size: int) -> int:
             do="Use larger views",
         )
     return cell
-
-
-def _freeze_unreached(encoder: Encoder, maps: Sequence[Tensor]) -> None:
-    """Leave alone what no map depends on, such as a norm that follows the pooling."""
-    weights = [weight for weight in encoder.parameters() if weight.requires_grad]
-    reached = torch.autograd.grad([m.sum() for m in maps], weights, allow_unused=True)
-    for weight, gradient in zip(weights, reached, strict=True):
-        weight.requires_grad_(gradient is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -10,22 +11,33 @@ from torch import Tensor
 from medprior.objectives.gather import average
 
 
-def patchify(images: Tensor, patch: int) -> Tensor:
-    """Cut (B, C, *S) into (B, L, patch^d * C): patches in raster order, channels running fastest inside each."""
+def patchify(images: Tensor, patch: int | Sequence[int]) -> Tensor:
+    """Cut (B, C, *S) into (B, L, Π sides * C): patches in raster order, channels running fastest inside each.
+
+    Args:
+        patch: the side of a patch in pixels, or one for each axis.
+    """
     batch, channels, *extents = images.shape
     dims = len(extents)
-    halves = [length for extent in extents for length in (extent // patch, patch)]
+    sides = _sides(patch, dims)
+    halves = [length for extent, side in zip(extents, sides, strict=True) for length in (extent // side, side)]
     cut = images.reshape(batch, channels, *halves)
     cells, inside = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
-    return cut.permute(0, *cells, *inside, 1).reshape(batch, -1, patch**dims * channels)
+    return cut.permute(0, *cells, *inside, 1).reshape(batch, -1, math.prod(sides) * channels)
 
 
-def unpatchify(patches: Tensor, patch: int, grid: tuple[int, ...]) -> Tensor:
-    """Undo `patchify`: (B, L, patch^d * C) on a grid of L = Π grid cells to (B, C, *S), S = patch * grid."""
+def unpatchify(patches: Tensor, patch: int | Sequence[int], grid: Sequence[int]) -> Tensor:
+    """Undo `patchify`: (B, L, Π sides * C) on a grid of L = Π grid cells to (B, C, *S), S = sides * grid."""
     batch, dims = len(patches), len(grid)
-    cut = patches.reshape(batch, *grid, *[patch] * dims, -1)
+    sides = _sides(patch, dims)
+    cut = patches.reshape(batch, *grid, *sides, -1)
     halves = [axis for d in range(dims) for axis in (1 + d, 1 + dims + d)]
-    return cut.permute(0, 1 + 2 * dims, *halves).reshape(batch, -1, *(cells * patch for cells in grid))
+    extents = [cells * side for cells, side in zip(grid, sides, strict=True)]
+    return cut.permute(0, 1 + 2 * dims, *halves).reshape(batch, -1, *extents)
+
+
+def _sides(patch: int | Sequence[int], dims: int) -> Sequence[int]:
+    return [patch] * dims if isinstance(patch, int) else patch
 
 
 class Standardised(NamedTuple):

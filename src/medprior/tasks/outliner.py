@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -37,6 +37,7 @@ class Outliner:
         overlap: share of a window that the next one covers.
         mirrored: whether answers are averaged over mirrored windows.
         origin: how it was chosen.
+        sees_image: whether its decoder sees the image beside the encoder's maps; `save` asks the decoder itself.
     """
 
     names: tuple[str, ...]
@@ -51,6 +52,7 @@ class Outliner:
     overlap: float
     mirrored: bool
     origin: Mapping[str, object]
+    sees_image: bool = False
 
     def save(self, folder: Path, model: Segmenter) -> None:
         """Write `outliner.json` and the decoder beside the encoder."""
@@ -60,7 +62,8 @@ class Outliner:
         save_encoder(model.encoder, folder)
         with replace_file(folder / WEIGHTS) as aside:
             save_file({k: v.contiguous().cpu() for k, v in model.decoder.state_dict().items()}, aside)
-        write_json(folder / FACTS, {"schema": SCHEMA, **asdict(self)})
+        facts = replace(self, sees_image=model.decoder.sees_image)
+        write_json(folder / FACTS, {"schema": SCHEMA, **asdict(facts)})
 
     @classmethod
     def load(cls, folder: Path) -> tuple[Outliner, Segmenter]:
@@ -87,7 +90,7 @@ class Outliner:
         from safetensors.torch import load_file
 
         encoder = load_encoder(folder)
-        decoder = make_decoder(encoder, Segmentation(self.names), self.supervise)
+        decoder = make_decoder(encoder, Segmentation(self.names), self.supervise, self.sees_image)
         try:
             decoder.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, SafetensorError, RuntimeError) as error:

@@ -14,6 +14,8 @@ from medprior.errors import SettingsError
 
 _HEADS = "heads."
 """Where the decoder ends in classes: these weights are of the task, whatever the decoder was trained for."""
+_IMAGE = "image."
+"""Where a decoder takes in the image itself."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Segmentation:
 
 
 class Segmenter(nn.Module):
-    """An encoder and a decoder that joins its maps, up to the resolution of the image."""
+    """An encoder and a decoder that joins its maps, up to the resolution of the image, and maybe the image itself."""
 
     def __init__(self, encoder: Encoder, decoder: UNetDecoder) -> None:
         super().__init__()
@@ -42,13 +44,23 @@ class Segmenter(nn.Module):
 
     def outputs(self, pixels: Tensor) -> list[Tensor]:
         """The logits of every supervised resolution, coarsest first."""
-        return self.decoder.outputs(self.encoder(pixels))
+        return self.decoder.outputs(self.encoder(pixels), pixels)
 
 
-def make_decoder(encoder: Encoder, task: Segmentation, supervise: int = 0) -> UNetDecoder:
-    """A decoder with random weights for the maps of this encoder; `supervise` as far as it has resolutions."""
+def make_decoder(encoder: Encoder, task: Segmentation, supervise: int = 0, sees_image: bool = False) -> UNetDecoder:
+    """A decoder with random weights for the maps of this encoder; `supervise` as far as it has resolutions.
+
+    Args:
+        sees_image: join the pixels themselves at the end, in [0, 1] and black outside of the scan, as the decoder that
+            DAE trains does.
+    """
     most = len(UNetDecoder(encoder, 1).steps) - 1 if supervise else 0
-    return UNetDecoder(encoder, task.outputs, supervise=min(supervise, most))
+    return UNetDecoder(encoder, task.outputs, supervise=min(supervise, most), sees_image=sees_image)
+
+
+def joins_image(weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights of a decoder are those of one that sees the image."""
+    return any(name.startswith(_IMAGE) for name in weights)
 
 
 def fits(decoder: UNetDecoder, weights: Mapping[str, Tensor]) -> bool:

@@ -49,9 +49,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints and their folder."""
+    """Remove all checkpoints and their folder, and what a process left that was killed while it wrote one."""
     if folder.exists():
-        for path in folder.glob("step-*"):
+        for path in (*folder.glob("step-*"), *folder.glob(".step-*.part")):
             path.unlink()
         folder.rmdir()
 

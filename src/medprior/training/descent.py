@@ -56,7 +56,7 @@ class Descent(Generic[Model]):
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
-        if number >= self.recipe.steps * (1 - self.recipe.average):
+        if number >= min(self.recipe.steps * (1 - self.recipe.average), self.recipe.steps - 1):
             self._averaged.update_parameters(self.model)
 
     def averaged(self) -> Model:

@@ -17,7 +17,7 @@ from medprior.backbones.encoder import Encoder
 from medprior.data.volumestore.foreground import Foreground
 from medprior.errors import SettingsError
 from medprior.objectives.segmentation import supervised_at_every_scale
-from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder, take_over
+from medprior.tasks.segmentation import Segmentation, Segmenter, joins_image, make_decoder, take_over
 from medprior.tasks.sliding import slide
 from medprior.training.descent import Descent, Recipe, layers_of
 from medprior.training.device import channels_last, pixels_last, precision
@@ -58,7 +58,7 @@ def fit_segmenter(
 
     Args:
         foreground: where labelled voxels lie in these scans.
-        decoder: weights of a pre-trained decoder to start from.
+        decoder: weights of a pre-trained decoder to start from; where it saw the image, this one does.
         supervise: coarser resolutions that are supervised too.
 
     Raises:
@@ -70,7 +70,8 @@ def fit_segmenter(
         raise SettingsError(f"{len(rows)} annotated scan cannot be learnt from", do=f"Annotate {FEWEST} or more")
     device = next(encoder.parameters()).device
     torch.manual_seed(seed)
-    model = Segmenter(copy.deepcopy(encoder), make_decoder(encoder, task, supervise)).to(device).train()
+    fresh = make_decoder(encoder, task, supervise, sees_image=decoder is not None and joins_image(decoder))
+    model = Segmenter(copy.deepcopy(encoder), fresh).to(device).train()
     if decoder is not None:
         take_over(model.decoder, decoder)
     convolves = encoder.kind == "cnn"

@@ -18,6 +18,7 @@ from medprior.data.annotations.masklabels import (
     label_values,
     mask_facts,
     read_labels,
+    written_values,
 )
 from medprior.data.annotations.masks import pair_masks
 from medprior.data.scan import Scan, Source
@@ -96,6 +97,25 @@ def test_two_tones_are_two_classes_however_written(classes, white):
     mask = scan((classes * white)[None].astype(np.uint8))
     assert class_values([label_values(mask), (0, 1), (0, 255)]) == (0, 1)
     np.testing.assert_array_equal(read_labels(mask, (0, 1)), classes)
+
+
+def test_a_white_mask_is_all_foreground():
+    mask = scan(np.full((1, 7, 8), 255, np.uint8))
+    classes = class_values([label_values(mask), (0, 255)])
+    assert classes == (0, 1) and (read_labels(mask, classes) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("masks", "written"),
+    [
+        ([(0, 255), (255,), (0,)], (0, 255)),
+        ([(0, 1), (0,)], (0, 1)),
+        ([(0, 1), (0, 255)], (0, 1)),
+        ([(0, 128, 255)], (0, 128, 255)),
+    ],
+)
+def test_outlines_are_written_as_their_masks_were(masks, written):
+    assert written_values(masks) == written
 
 
 def blob(size=64):

@@ -10,6 +10,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from medprior.data.annotations.beside import FURTHER
 from medprior.data.annotations.join import join_labels
 from medprior.data.annotations.outlined import label_by_masks
 from medprior.data.catalog import PATIENTS_UNKNOWN, build_catalog
@@ -146,6 +147,39 @@ def test_a_table_keeps_its_patients_and_splits(tmp_path):
     assert found.patients_known and PATIENTS_UNKNOWN not in found.warnings
     (split,), _ = study_splits(found, seed=0)
     assert split.given and split.test.tolist() == [2, 3]
+
+
+def joined(catalog, header, *rows, **options):
+    (catalog.root / "table.csv").write_text("\n".join([header, *rows]))
+    return join_labels(catalog, catalog.root / "table.csv", **options)
+
+
+def test_a_table_of_patients_and_splits_needs_no_labels(tmp_path):
+    rows = [f"case_{i},p{i // 3},{'test' if i in (1, 4) else 'train'}" for i in range(1, 5)]
+    table = joined(four(tmp_path), "path,patient,split", *rows, outlines=True)
+    assert table.labels is None and not table.table["labelled"].any()
+    found = label_by_masks(table)
+    assert found.table["labelled"].all() and found.labels.names == ("1", "2")
+    assert found.table["patient"].nunique() == 2
+    (split,), _ = study_splits(found, seed=0)
+    assert split.test.tolist() == [0, 3] and len(split.pool) == 0  # both patients are tested
+    assert sum("2 patients stand in more than one split" in said for said in found.warnings) == 1
+
+
+def test_a_table_of_masks_alone(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    write(tmp_path / "drawn by hand.nii.gz", label_map(1))
+    rows = ["a.nii.gz,drawn by hand.nii.gz"] * 2
+    table = joined(build_catalog(tmp_path, workers=1), "path,mask", *rows, outlines=True)
+    assert any("repeat an earlier row" in said for said in table.warnings)
+    assert label_by_masks(table).table["path"].tolist() == ["a.nii.gz"]
+
+
+@pytest.mark.parametrize(("header", "outlines"), [("path,split", False), ("path,note", True)])
+def test_a_table_that_says_nothing_useful_is_refused(tmp_path, header, outlines):
+    with pytest.raises(LabelError, match="no column holds labels") as refused:
+        joined(four(tmp_path), header, "case_1,train", "case_2,test", outlines=outlines)
+    assert "--task segment" in refused.value.do
 
 
 def test_a_labelled_catalog_is_kept_and_read_again(tmp_path):
@@ -418,9 +452,37 @@ def test_several_masks_of_an_image_and_files_that_are_none(apart, tmp_path):
     np.savez(masks / "case_2_stack.npz", one=np.zeros((9, 8)), other=np.ones((9, 8)))
     catalog = label_by_masks(build_catalog(scans, workers=1), masks, workers=1)
     assert catalog.labels.names == ("1", "2")
-    assert "Images with several masks: 1. Of each the first that fits is used, by name." in catalog.warnings
-    said = "not used: it holds several images; save each mask as a file of its own"
-    assert reasons(catalog) == {"../elsewhere/labelsTr/case_2_stack.npz": said}
+    said = "1 further mask of images that have one: of each image the first that fits is used, by name."
+    assert [warning for warning in catalog.warnings if "mask" in warning][1:] == [said]
+    stack = "not used: it holds several images; save each mask as a file of its own"
+    names = [f"../elsewhere/labelsTr/case_{name}" for name in ("1_second.nii.gz", "2_stack.npz")]
+    assert reasons(catalog) == dict(zip(names, (FURTHER, stack), strict=True))
+
+
+def test_classes_of_coloured_masks_are_called_by_their_colours(tmp_path):
+    for i in range(4):
+        colours = np.zeros((8, 9, 3), np.uint8)
+        colours[1:3, 1:3], colours[5:7, 1:3] = (255, 128, 0), (0, 0, 255)
+        for folder, pixels in (("images", np.full((8, 9), 9 + i, np.uint8)), ("masks", colours)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / f"{folder}/{i}.png")
+    catalog = again(tmp_path)
+    assert catalog.labels.names == ("#0000ff", "#ff8000") and set(reasons(catalog)) <= {
+        f"images/{i}.png" for i in range(4)
+    }
+
+
+def test_the_second_reader_beside_an_image_is_said(tmp_path):
+    for name, size in (("1", 8), ("1_1stHO", 8), ("1_2ndHO", 8), ("2", 8), ("2_1stHO", 4), ("2_2ndHO", 8)):
+        pixels = np.zeros((size, size), np.uint8)
+        pixels[1:3, 1:3] = 200 if name in "12" else 255
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    catalog = again(tmp_path)
+    used = [mask["paths"][0] for mask in catalog.table["mask"]]
+    assert used == ["1_1stHO.png", "2_2ndHO.png"]
+    assert reasons(catalog)["1_2ndHO.png"] == FURTHER and "resolution" in reasons(catalog)["2_1stHO.png"]
+    said = "1 further mask of images that have one: of each image the first that fits is used, by name."
+    assert said in catalog.warnings and any(warning.startswith("1 mask is not used") for warning in catalog.warnings)
 
 
 REAL = {

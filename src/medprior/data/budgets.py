@@ -27,22 +27,17 @@ MINIMUM_PER_CLASS = 4
 
 
 def budget_rows(
-    catalog: Catalog,
-    pool: Rows,
-    budgets: Sequence[Budget],
-    *,
-    seed: int,
-    minimum_per_class: int = MINIMUM_PER_CLASS,
+    catalog: Catalog, pool: Rows, budgets: Sequence[Budget], *, seed: int
 ) -> tuple[dict[int, Rows], list[str]]:
     """Rows of nested, stratified, seeded budgets, and warnings.
+
+    Every class has `MINIMUM_PER_CLASS` patients in every budget, also where a rare one then has more than its share. In
+    multi-label sets and where masks are the labels that is not asked; a warning names the labels that have fewer.
 
     Args:
         pool: labelled rows to draw from.
         budgets: numbers of patients, or "all"; the same one twice counts once, and more than there are is "all".
         seed: each gives a chain of its own, in which a smaller budget lies within every larger one.
-        minimum_per_class: patients of every class in every budget, also where a rare class then has more than its
-            share. In multi-label sets and where masks are the labels it is not asked; a warning names the labels that
-            have fewer.
 
     Returns:
         Catalog rows (ascending) by the number of patients that have them, smallest first; all images of a patient
@@ -54,15 +49,11 @@ def budget_rows(
     """
     cohort = Cohort.of(catalog, pool)
     sizes, warnings = _sizes(budgets, len(cohort))
-    least = 0 if has_several(catalog) else minimum_per_class
+    least = 0 if has_several(catalog) else MINIMUM_PER_CLASS
     if least:
         _require(catalog, cohort, sizes[0], least)
     order = stratified_order(cohort.stratum, np.random.default_rng(seed), least)
-    unequal = (
-        _scarce(catalog, cohort, order, sizes, minimum_per_class)
-        if not least
-        else _raised(catalog, cohort, sizes, least)
-    )
+    unequal = _raised(catalog, cohort, sizes, least) if least else _scarce(catalog, cohort, order, sizes)
     return {size: cohort.rows_of(order[:size]) for size in sizes}, [*warnings, *unequal]
 
 
@@ -113,7 +104,7 @@ def _raised(catalog: Catalog, cohort: Cohort, sizes: list[int], least: int) -> l
     return warnings
 
 
-def _scarce(catalog: Catalog, cohort: Cohort, order: Rows, sizes: list[int], minimum: int) -> list[str]:
+def _scarce(catalog: Catalog, cohort: Cohort, order: Rows, sizes: list[int]) -> list[str]:
     """A warning for each budget in which some labels can hardly be learned."""
     outlined = is_outlined(catalog)
     warnings = []
@@ -121,7 +112,7 @@ def _scarce(catalog: Catalog, cohort: Cohort, order: Rows, sizes: list[int], min
         chosen = order[:size]
         has, lacks = cohort.present[chosen].sum(axis=0), cohort.absent[chosen].sum(axis=0)
         there = (has if outlined else np.minimum(has, lacks)).tolist()
-        wanted = min(minimum, size) if outlined else minimum
+        wanted = min(MINIMUM_PER_CLASS, size) if outlined else MINIMUM_PER_CLASS
         few = [f"{name} ({n})" for name, n in zip(label_names(catalog), there, strict=True) if n < wanted]
         if few:
             do = "have" if outlined else "have or lack"

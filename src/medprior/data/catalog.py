@@ -20,7 +20,7 @@ from medprior.data.indexing.walk import Found, find, left_out
 from medprior.data.privacy import PatientKeys, patient_keys
 from medprior.data.scan import Note, Source
 from medprior.errors import DataError, LabelError
-from medprior.evaluation.resampling import first_rows
+from medprior.evaluation.strata import first_rows
 from medprior.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from medprior.data.store.letterbox import resize
 
 RANKS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 100.0)
 """Percentiles that are kept of every channel."""
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 THUMB_2D = (16, 17)
 THUMB_3D = (8, 8, 9)
 MOST_VALUES = 16
 _SHARES = np.array(RANKS) / 100
 _GREY_TOLERANCE = 4  # of 255: what JPEG's colour transform leaves of a grey image
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _LEVELS = 4096
 """Values at which the distributions of slices are added up; more would cost long series more than they tell."""
 _SAMPLE = 1 << 15  # values that percentiles are taken from
@@ -107,7 +107,7 @@ def _lower(pixels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 def _grey(pixels: NDArray[Any]) -> NDArray[np.float32]:
     floats = pixels.astype(np.float32, copy=False)
     if len(floats) == 3:
-        return np.asarray(np.tensordot(_LUMINANCE, floats, axes=1), np.float32)
+        return np.asarray(np.tensordot(LUMINANCE, floats, axes=1), np.float32)
     return np.asarray(floats.mean(axis=0), np.float32)
 
 

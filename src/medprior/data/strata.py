@@ -109,9 +109,7 @@ def persons(catalog: Catalog) -> Rows:
 
 def _flags(catalog: Catalog, rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(n, K) whether each row has the class or label, and whether it is known to lack it."""
-    if catalog.labels is None:
-        raise LabelError("these scans have no labels", do="Give a table with --labels")
-    targets = catalog.labels.targets(catalog.table)[rows]
+    targets = catalog.targets()[rows]
     if targets.ndim == 2:
         return targets == 1, targets == 0
     has = targets[:, None] == np.arange(len(label_names(catalog)))

@@ -34,6 +34,7 @@ NOT_USED = "not used: "
 """How the reason begins why a mask that has an image is not attached to it."""
 ALONE = "a mask whose image is not there, or cannot be read: name it as its image, or remove it"
 SEVERAL = "a mask that could be of several images: name it as one of them"
+FURTHER = f"{NOT_USED}its image has another mask that fits, the first by name"
 _ONE_VALUE = "all its pixels have the same value"
 Mask = dict[str, Any]
 """A `Source` as plain values, and the `values` that are its classes, in their order."""
@@ -137,7 +138,9 @@ def fitting_masks(
             check = check_mask(ImageFacts(tuple(rows[image]["shape"]), _affine(rows[image])), facts)
             notes += [Note(path, "doubt", f"{NOT_USED}{reason}") for reason in check.refused]
             notes += [Note(path, "doubt", reason) for reason in check.doubts if check.usable]
-            if check.usable and image not in kept:
+            if check.usable and image in kept:
+                notes.append(Note(path, "doubt", FURTHER))
+            elif check.usable:
                 kept[image] = _plain(source, facts.values)
     return kept, [*notes, *_two_ways(list(kept.values()))]
 

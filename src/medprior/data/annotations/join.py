@@ -22,7 +22,7 @@ from medprior.data.annotations.beside import attach_masks, without_masks
 from medprior.data.annotations.label_table import SPLITS, UNKNOWN, Columns, LabelTable, choose_columns, read_label_table
 from medprior.data.annotations.matching import Matcher
 from medprior.data.annotations.modalities import modality_code
-from medprior.data.annotations.targets import class_targets, finding_targets
+from medprior.data.annotations.targets import LabelSpec, class_targets, finding_targets
 from medprior.data.catalog import PATIENTS_UNKNOWN, Catalog, problems_table
 from medprior.data.indexing.assembling import objects
 from medprior.data.scan import Note
@@ -39,6 +39,7 @@ def join_labels(
     patient: str | None = None,
     label: Sequence[str] | None = None,
     split: str | None = None,
+    outlines: bool = False,
     progress: Progress = silent,
 ) -> Catalog:
     """A new catalog with targets, patients and splits from a table; the one given stays as it is.
@@ -53,12 +54,13 @@ def join_labels(
         patient: the column of patients, where its name is another.
         label: the column, or columns, of labels, where the names are others.
         split: the column of the published split, where its name is another.
+        outlines: masks are the labels: a table of patients, splits or masks needs none, and then gives none.
 
     Raises:
         LabelError: the table, its columns, its rows or its labels cannot be used; the message says which and why.
     """
     table = read_label_table(Path(csv_path).expanduser())
-    columns = choose_columns(table, patient, label, split)
+    columns = choose_columns(table, patient, label, split, outlines=outlines)
     warnings = [warning for warning in catalog.warnings if warning != PATIENTS_UNKNOWN]
     if columns.left_out:
         listed = ", ".join(f'"{name}"' for name in columns.left_out)
@@ -111,7 +113,7 @@ def _without_duplicates(
     table: LabelTable, paths: list[str], columns: Columns, warnings: list[str]
 ) -> tuple[LabelTable, list[str]]:
     used = [name for name in (*columns.labels, columns.patient, columns.split) if name is not None]
-    said = list(zip(*(table.columns[name] for name in used), strict=True))
+    said = [tuple(table.columns[name][i] for name in used) for i in range(len(table))]
     first: dict[str, int] = {}
     same: list[tuple[int, int]] = []
     contrary: list[tuple[int, int]] = []
@@ -142,7 +144,7 @@ def _with_clean_splits(table: LabelTable, columns: Columns, warnings: list[str])
         for name in (columns.split, *columns.labels):
             cells[name] = ["" if i in dropped else cell for i, cell in enumerate(cells[name])]
         warnings.append(_crossing_said(table, len(crossing), sorted(dropped)))
-        if _learnable(said, columns) and not _learnable(cells, columns):
+        if columns.labels and _learnable(said, columns) and not _learnable(cells, columns):
             reason = f"{_people(len(crossing))} in more than one split and cannot be learned from: no label is left"
             raise table.error(reason, do=f'Give each patient one split in column "{columns.split}"')
     return dataclasses.replace(table, columns=cells)
@@ -190,18 +192,13 @@ def _crossing_said(table: LabelTable, patients: int, rows: list[int]) -> str:
 
 def _filled(catalog: Catalog, table: LabelTable, paths: list[str], columns: Columns, warnings: list[str]) -> Catalog:
     """The catalog with what the clean table says; `row_of` is the table's row for each scan, -1 for none."""
-    if columns.findings:
-        values, spec, more = finding_targets(table, columns.labels)
-    else:
-        classes, spec, more = class_targets(table, columns.labels[0])
-        values = classes[:, None]
-    warnings += more
+    values, spec = _targets(table, columns, warnings)
     index = {path: i for i, path in enumerate(paths)}
     row_of = np.array([index.get(path, -1) for path in catalog.table["path"]])
     scans = catalog.table.drop(columns=list(catalog.labels.columns) if catalog.labels else [])
     values = np.where(row_of[:, None] >= 0, values[row_of], np.nan)
     scans["labelled"] = np.asarray(~np.isnan(values).all(axis=1))
-    for target_column, target in zip(spec.columns, values.T, strict=True):
+    for target_column, target in zip(spec.columns if spec else (), values.T, strict=True):
         scans[target_column] = target
     if columns.split is not None:
         scans["split"] = _cells(table, columns.split, row_of)
@@ -214,6 +211,19 @@ def _filled(catalog: Catalog, table: LabelTable, paths: list[str], columns: Colu
     return dataclasses.replace(
         catalog, table=scans, problems=problems, labels=spec, patients_known=patients_known, warnings=warnings
     )
+
+
+def _targets(table: LabelTable, columns: Columns, warnings: list[str]) -> tuple[NDArray[np.float64], LabelSpec | None]:
+    """(N, K) the labels of every row, and what they are: none where no column holds any."""
+    if not columns.labels:
+        return np.empty((len(table), 0)), None
+    if columns.findings:
+        values, spec, more = finding_targets(table, columns.labels)
+    else:
+        classes, spec, more = class_targets(table, columns.labels[0])
+        values = classes[:, None]
+    warnings += more
+    return values, spec
 
 
 def _with_company(

@@ -173,9 +173,17 @@ def _checked(table: LabelTable, lines: list[list[str]]) -> LabelTable:
 
 
 def choose_columns(
-    table: LabelTable, patient: str | None, labels: Sequence[str] | None, split: str | None = None
+    table: LabelTable,
+    patient: str | None,
+    labels: Sequence[str] | None,
+    split: str | None = None,
+    *,
+    outlines: bool = False,
 ) -> Columns:
     """Which column means what, by the names in this file and by what the user said.
+
+    Args:
+        outlines: masks are the labels: a table that says patients, splits or masks needs no column of labels.
 
     Raises:
         LabelError: no column for the image or for the label, or none of the name given.
@@ -189,7 +197,8 @@ def choose_columns(
     group = table.need(patient, "--patient") if patient else table.find(PATIENTS)
     parted = table.need(split, "--split") if split else table.find([SPLIT])
     more = [table.find(names) for names in (MASKS, REPORTS, ["modality"])]
-    chosen, findings = _label_columns(table, labels, {path, group, parted, *more})
+    useful = outlines and any(name is not None for name in (group, parted, *more))
+    chosen, findings = _label_columns(table, labels, {path, group, parted, *more}, needed=not useful)
     mask, report, modality = (None if name in chosen else name for name in more)
     by_content = not labels and table.find(LABELS) is None
     nearly = () if not by_content else _nearly_findings(table, {path, group, parted, *more, *chosen})
@@ -197,7 +206,7 @@ def choose_columns(
 
 
 def _label_columns(
-    table: LabelTable, named: Sequence[str] | None, taken: set[str | None]
+    table: LabelTable, named: Sequence[str] | None, taken: set[str | None], *, needed: bool
 ) -> tuple[tuple[str, ...], bool]:
     if named:
         chosen = tuple(dict.fromkeys(table.need(name, "--label") for name in named))
@@ -206,11 +215,12 @@ def _label_columns(
     if single is not None:
         return (single,), False
     found = tuple(name for name, cells in table.columns.items() if name not in taken and _is_finding(cells))
-    if found:
+    if found or not needed:
         return found, len(found) > 1
     raise table.error(
         f"no column holds labels (columns: {table.listed()})",
-        do=f"Name it one of {', '.join(LABELS)}, or say which it is with --label",
+        do=f"Name it one of {', '.join(LABELS)}, or say which it is with --label; to learn outlines from masks, whose "
+        "patients and splits it tells, add --task segment",
     )
 
 

@@ -18,6 +18,8 @@ MOST_CLASSES = 16
 """Of an image; a mask of more values is a picture, or numbers its objects."""
 MOST_PARTS = 256
 """Of a volume, whose masks may name every organ."""
+MOST_GREY = 0xFFFF
+"""Values of images above it are colours, of which 255 is blue."""
 TWO_TONES = (0, 255)
 _DARK, _LIGHT = 40, 215
 """A pixel of a mask of two tones that was compressed with loss, or smoothed, is seldom between these."""
@@ -128,7 +130,7 @@ def _values_said(mask: MaskFacts) -> tuple[list[str], list[str]]:
         return [], ["the mask was compressed with loss, or smoothed: it is cut at half"]
     if len(values) == 1:
         return [], ["the mask marks every pixel" if values[0] else "the mask marks nothing"]
-    if 255 in values and not set(values) <= set(TWO_TONES):
+    if 255 in values and max(values) <= MOST_GREY and not set(values) <= set(TWO_TONES):
         return [], ["the mask holds 255 beside other classes, which often means: not judged"]
     return [], []
 
@@ -165,6 +167,13 @@ def class_values(masks: Iterable[Iterable[float]]) -> tuple[int, ...]:
     return tuple(sorted({0}.union(*found)))
 
 
+def written_values(masks: Iterable[Iterable[float]]) -> tuple[int, ...]:
+    """What stands in the files for every class of `class_values`: 255 for white where none of the masks writes 1."""
+    found = [{int(value) for value in values} for values in masks]
+    classes = class_values(found)
+    return TWO_TONES if classes == (0, 1) and not any(1 in values for values in found) else classes
+
+
 def read_labels(scan: Scan, values: Sequence[float]) -> NDArray[np.uint8 | np.uint16]:
     """The classes (*S) of a mask: the place of each pixel's value in `values`, as `class_values` gives them.
 
@@ -193,8 +202,7 @@ def _numbers(scan: Scan) -> NDArray[Any]:
     pixels = scan.pixels
     alike = _alike(pixels)
     if len(pixels) == 3 and pixels.dtype == np.uint8 and not alike:
-        red, green, blue = pixels.astype(np.uint32)
-        return np.asarray(red << 16 | green << 8 | blue)
+        return colour_numbers(pixels)
     if not alike:
         what = f"a mask has one channel, or colours of 8 bits, not {len(pixels)} channels"
         raise DataError(what, where=scan.source, do="Write all classes into one channel, each as a value of its own")
@@ -205,6 +213,12 @@ def _numbers(scan: Scan) -> NDArray[Any]:
         what = "the mask holds negative values, which are no classes"
         raise DataError(what, where=scan.source, do=_WHOLE.capitalize())
     return whole
+
+
+def colour_numbers(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(*S) the numbers 0xRRGGBB of colours (3, *S)."""
+    red, green, blue = pixels.astype(np.uint32)
+    return np.asarray(red << 16 | green << 8 | blue)
 
 
 def _alike(pixels: NDArray[Any]) -> bool:
@@ -237,7 +251,9 @@ def _smoothed(numbers: NDArray[Any]) -> bool:
 
 
 def _two_toned(numbers: NDArray[Any]) -> bool:
-    """Whether values of 8 bits are black and white, up to what loss or smoothing leaves."""
+    """Whether values of 8 bits are black and white, up to what loss or smoothing leaves; or all white."""
+    if numbers.min() == 255 == numbers.max():
+        return True
     if not _LIGHT <= numbers.max() <= 255 or numbers.min() > _DARK:
         return False
     between = np.count_nonzero((numbers > _DARK) & (numbers < _LIGHT))

@@ -19,6 +19,7 @@ import numpy as np
 
 from medprior.data.annotations.beside import (
     ALONE,
+    FURTHER,
     NOT_USED,
     SEVERAL,
     Mask,
@@ -28,7 +29,7 @@ from medprior.data.annotations.beside import (
     mask_source,
     without_masks,
 )
-from medprior.data.annotations.masklabels import class_values
+from medprior.data.annotations.masklabels import MOST_GREY, class_values
 from medprior.data.annotations.masks import pair_apart
 from medprior.data.annotations.targets import DATASET, ClassNames, LabelSpec, read_class_names
 from medprior.data.catalog import PATIENTS_UNKNOWN, Catalog, problems_table
@@ -75,7 +76,7 @@ def label_by_masks(
     naming, said = _naming(catalog)
     catalog = _without_unknown(catalog, naming)
     _require_some(catalog, masks)
-    names, more = _names(catalog.mask_classes, naming)
+    names, more = _names(catalog.mask_classes, naming, _coloured(catalog))
     catalog, grouped = _one_patient_each(catalog)
     notes, doubts = _geometry(catalog)
     unknown = [] if catalog.patients_known or PATIENTS_UNKNOWN in catalog.warnings else [PATIENTS_UNKNOWN]
@@ -106,16 +107,8 @@ def _with_folder(catalog: Catalog, masks: Path, cache: Path | None, workers: int
     fitting, said = fitting_masks(pd.concat([whole, found], ignore_index=True), catalog.root, pairing.masks)
     images["mask"] = objects(fitting.get(path) for path in images["path"])
     old = catalog.problems[~catalog.problems["path"].str.startswith(way)]
-    several = sum(len(some) > 1 for some in pairing.masks.values())
-    more = [f"Images with several masks: {several:,}. Of each the first that fits is used, by name."] if several else []
     known = catalog.patients_known or (len(images) > 0 and bool((images["patient"] != "").all()))
-    laid = replace(
-        catalog,
-        table=images,
-        problems=without_masks(old, images),
-        patients_known=known,
-        warnings=[*catalog.warnings, *more],
-    )
+    laid = replace(catalog, table=images, problems=without_masks(old, images), patients_known=known)
     return _told(laid, [*notes, *left_over(pairing), *said])
 
 
@@ -250,16 +243,23 @@ def _require_some(catalog: Catalog, masks: Path | None) -> None:
         raise LabelError(what, where=where, do=do)
 
 
-def _names(classes: Sequence[int], naming: ClassNames | None) -> tuple[list[str], list[str]]:
+def _names(classes: Sequence[int], naming: ClassNames | None, colours: bool) -> tuple[list[str], list[str]]:
     """What the classes beside the background are called, and a word about those that no mask holds."""
     said = dict(naming.names) if naming else {}
     if tuple(classes) == (0, 1):
         white = {value: name for value, name in said.items() if value in (1, 255)}
         name = white.get(1, white.get(255, FOREGROUND))
         said = {value: name for value, name in said.items() if value not in white} | {1: name}
-    names = [said.get(value, str(value)) for value in classes[1:]]
+    called = "#{:06x}".format if colours else str
+    names = [said.get(value, called(value)) for value in classes[1:]]
     absent = [name for value, name in said.items() if value and value not in classes]
     return names, [f"No mask holds: {', '.join(absent)}."] if absent else []
+
+
+def _coloured(catalog: Catalog) -> bool:
+    """Whether the values of the masks are those of colours."""
+    readers = {mask["reader"] for mask in catalog.table["mask"] if mask is not None}
+    return readers == {"raster"} and max(catalog.mask_classes) > MOST_GREY
 
 
 def _one_patient_each(catalog: Catalog) -> tuple[Catalog, list[str]]:
@@ -320,11 +320,16 @@ def _millimetres(sizes: Any) -> str:
 
 def _left_out(catalog: Catalog) -> list[str]:
     """How many masks are not used, and where it says why."""
-    reasons = catalog.problems["reason"]
-    bad = catalog.problems["path"][reasons.str.startswith(NOT_USED).astype(bool) | reasons.isin([ALONE, SEVERAL])]
-    count = bad.nunique()
+    paths, reasons = catalog.problems["path"], catalog.problems["reason"]
+    further = paths[reasons == FURTHER].nunique()
+    said = reasons.str.startswith(NOT_USED).astype(bool) & (reasons != FURTHER)
+    count = paths[said | reasons.isin([ALONE, SEVERAL])].nunique()
     masks = "1 mask is" if count == 1 else f"{count:,} masks are"
-    return [f"{masks} not used; the list of what is said of files tells why."] if count else []
+    more = "1 further mask" if further == 1 else f"{further:,} further masks"
+    return [
+        *([f"{masks} not used; the list of what is said of files tells why."] if count else []),
+        *([f"{more} of images that have one: of each image the first that fits is used, by name."] if further else []),
+    ]
 
 
 def _labelled(catalog: Catalog, spec: LabelSpec) -> pd.DataFrame:

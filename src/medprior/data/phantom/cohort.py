@@ -17,6 +17,7 @@ from medprior.data.phantom.chest import Anatomy, anatomy
 from medprior.data.phantom.ct import CT, render_ct
 from medprior.data.phantom.organs import ORGANS
 from medprior.data.phantom.sentences import report
+from medprior.data.phantom.sites import Sites
 from medprior.data.phantom.xray import XRay, render_xray
 from medprior.errors import SettingsError, unknown
 from medprior.files import make_folder, said_plainly, write_json, write_text
@@ -37,6 +38,7 @@ def make_cohort(
     kind: Kind = "xray",
     masks: Collection[str] = MASKS,
     labelled: int | Collection[int] | None = None,
+    sites: Sites = Sites(),  # noqa: B008 - it never changes
     progress: Progress = silent,
 ) -> Path:
     """Write a generated cohort and return the path of its `labels.csv`.
@@ -49,6 +51,7 @@ def make_cohort(
         size: pixels or voxels per side.
         scans_per_patient: visits of each patient: the same anatomy, another breath and stance.
         labelled: the patients that `labels.csv` names: their numbers, or how many of the first; all when None.
+        sites: whom the two hospitals see, and whether one marks its X-rays.
 
     Raises:
         SettingsError: no patients, an unknown kind, labelled patients that do not exist.
@@ -68,8 +71,8 @@ def make_cohort(
         progress.task("Making the cohort", total=patients * scans_per_patient, unit="scans") as bar,
         said_plainly(root),
     ):
-        for person in _visits(seed, patients, scans_per_patient):
-            path, facts = _write_scan(root, person, size, kind, masks)
+        for person in map(sites.sent, _visits(seed, patients, scans_per_patient)):
+            path, facts = _write_scan(root, person, size, kind, masks, sites)
             scans[path] = facts
             if person.patient in chosen:
                 rows.append(_row(path, person))
@@ -109,7 +112,7 @@ def _visits(seed: int, patients: int, visits: int) -> Iterator[Anatomy]:
 
 
 def _write_scan(
-    root: Path, person: Anatomy, size: int, kind: Kind, masks: Collection[str]
+    root: Path, person: Anatomy, size: int, kind: Kind, masks: Collection[str], sites: Sites
 ) -> tuple[str, dict[str, Any]]:
     name = f"P{person.patient:05d}_{person.visit}"
     facts = {
@@ -120,8 +123,8 @@ def _write_scan(
         "report": report(person),
     }
     if kind == "xray":
-        path, xray = f"images/{name}.png", render_xray(person, size)
-        Image.fromarray(xray.image).save(root / path)
+        path, xray = f"images/{name}.png", render_xray(person, size, sites.detector(person))
+        Image.fromarray(sites.mark(xray.image, person)).save(root / path)
         return path, facts | _xray_facts(xray)
     path, ct = f"images/{name}.nii.gz", render_ct(person, size)
     _save_volume(root / path, ct.volume, ct)

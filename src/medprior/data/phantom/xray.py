@@ -65,9 +65,10 @@ class XRay:
     landmarks: dict[str, tuple[float, float]]
 
 
-def render_xray(anatomy: Anatomy, size: int = 64) -> XRay:
-    """Project `anatomy` onto a `size` x `size` detector of its hospital; the noise is that of patient and visit."""
-    detector = DETECTORS[anatomy.site]
+def render_xray(anatomy: Anatomy, size: int = 64, site: str | None = None) -> XRay:
+    """Project `anatomy` onto a `size` x `size` detector of its hospital, or of `site`; the noise is that of patient and
+    visit."""
+    detector = DETECTORS[site or anatomy.site]
     rng = stream(anatomy.seed, anatomy.patient, 5, anatomy.visit)
     field = detector.field * float(rng.uniform(0.97, 1.04))
     fine = 2 if size < 256 else 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medprior.data.facts import LUMINANCE
 from medprior.data.intensity import Mapping, quantise
 from medprior.data.readers import read
 from medprior.data.scan import Scan
@@ -28,7 +29,6 @@ from medprior.progress import Progress
 if TYPE_CHECKING:
     from medprior.data.catalog import Catalog
 
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _TOGETHER = 16  # scans one thread takes at once
 _SPARE = 1 << 20  # bytes kept free for the small files beside the pixels
 
@@ -169,11 +169,15 @@ def fitted_values(scan: Scan, plan: StorePlan) -> NDArray[Any]:
     if scan.spatial_dims != plan.spatial_dims:
         raise DataError(f"the scan has {scan.spatial_dims} axes now, the store {plan.spatial_dims}", where=scan.source)
     shape = fitted_shape(scan.pixels.shape[1:], plan.size, scan.spacing)
-    return _channels(resize(scan.pixels, shape), plan.channels, scan.source)
+    return in_channels(resize(scan.pixels, shape), plan.channels, scan.source)
 
 
-def _channels(pixels: NDArray[Any], wanted: int, source: str) -> NDArray[Any]:
-    """Grey is repeated where colour is wanted; colour becomes its luminance where grey is wanted."""
+def in_channels(pixels: NDArray[Any], wanted: int, source: str) -> NDArray[Any]:
+    """Values (C, *S) in so many channels: grey is repeated, colour becomes its luminance where one is wanted.
+
+    Raises:
+        DataError: neither grey nor three colours to become grey.
+    """
     have = len(pixels)
     if have == wanted:
         return pixels

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.data.readers import read
-from medprior.data.store.fill import LUMINANCE
+from medprior.data.store.fill import in_channels
 from medprior.data.store.letterbox import resize
 from medprior.data.store.placement import free_memory
 from medprior.data.volumestore.file import is_sound, write_volume
@@ -122,17 +122,8 @@ def stored_values(catalog: Catalog, number: int, row: VolumeRow, dtype: str) -> 
     if scan.pixels.shape != indexed:
         what = f"it has shape {scan.pixels.shape} now, {indexed} when it was indexed"
         raise DataError(what, where=scan.source, do="Index the scans again")
-    values = _in_channels(resize(scan.pixels, row.grid.shape), row.channels)
+    values = in_channels(resize(scan.pixels, row.grid.shape), row.channels, scan.source)
     return to_stored(values, row.scale, row.offset, dtype)
-
-
-def _in_channels(values: NDArray[Any], wanted: int) -> NDArray[Any]:
-    """Grey repeated where colour is stored, colour that is grey as its luminance where grey is."""
-    if len(values) == wanted:
-        return values
-    if len(values) == 1:
-        return np.repeat(values, wanted, axis=0)
-    return np.tensordot(LUMINANCE, values, axes=1)[None]
 
 
 def to_stored(values: NDArray[Any], scale: Sequence[float], offset: Sequence[float], dtype: str) -> NDArray[Any]:

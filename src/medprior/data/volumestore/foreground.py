@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.progress import Progress, silent
-
 if TYPE_CHECKING:
     from medprior.data.volumestore.volumes import VolumeStore
 
@@ -33,9 +31,7 @@ class Foreground:
     counts: NDArray[np.int64]
 
 
-def find_foreground(
-    store: VolumeStore, rows: Sequence[int], *, most: int = MOST, progress: Progress = silent
-) -> Foreground:
+def find_foreground(store: VolumeStore, rows: Sequence[int], *, most: int = MOST) -> Foreground:
     """Look through the masks of `rows`, one at a time.
 
     Args:
@@ -45,11 +41,9 @@ def find_foreground(
         StoreError: a mask is gone or damaged.
     """
     found: dict[tuple[int, int], NDArray[np.int32]] = {}
-    with progress.task("Looking for labelled voxels", len(rows), "masks") as bar:
-        for row in sorted({int(row) for row in rows}):
-            for label, voxels in _voxels(store.mask(row), most).items() if store.has_mask(row) else ():
-                found[row, label - 1] = voxels
-            bar.advance(1)
+    for row in sorted({int(row) for row in rows}):
+        for label, voxels in _voxels(store.mask(row), most).items() if store.has_mask(row) else ():
+            found[row, label - 1] = voxels
     # segments of DICOM are numbers of their own, which `classes` does not name
     classes = max([len(store.classes) - 1, 0, *(label + 1 for _, label in found)])
     counts = np.zeros((len(store), classes), np.int64)

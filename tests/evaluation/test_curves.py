@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from medprior.evaluation.curves import needed_budget, rising
+from medprior.evaluation.curves import enclosed, needed_budget, rising
 
 BUDGETS = np.array([10, 40, 160, 640])
 
@@ -55,3 +55,27 @@ def test_curve_read_at_its_own_scores_returns_the_budget():
         fewest, most = needed_budget(BUDGETS, curve, curve[:, column])
         assert np.all(fewest <= budget)
         assert np.all(most >= budget)
+
+
+LABELS = np.array([10.0, 20, 40, 80])
+
+
+@pytest.mark.parametrize(
+    ("lead", "reach", "fewest", "most"),
+    [
+        ((0.3, 0.1, -0.1, -0.3), 0.05, 20 * 2**0.25, 20 * 2**0.75),  # it crosses zero halfway between 20 and 40
+        ((0.3, 0.2, 0.1, 0.05), 0.01, 80, np.inf),  # certainly above the curve
+        ((-0.1, -0.2, -0.3, -0.4), 0.05, 0, 10),  # certainly below it
+        ((0.0, 0.0, 0.0, 0.0), 0.05, 0, np.inf),  # flat: any number of labels will do
+        ((0.1, 0.02, -0.02, -0.03), 0.05, 10 * 2 ** (0.05 / 0.08), np.inf),  # the upper end stays open
+    ],
+)
+def test_labels_that_intervals_of_the_lead_leave_possible(lead, reach, fewest, most):
+    lead = np.array(lead)
+    assert enclosed(LABELS, lead - reach, lead + reach) == pytest.approx((fewest, most))
+
+
+def test_a_single_budget_says_above_below_or_nothing():
+    one = np.array([40.0])
+    ends = [enclosed(one, np.array([x - 0.1]), np.array([x + 0.1])) for x in (0.2, 0.0, -0.2)]
+    assert ends == [(40, np.inf), (0, np.inf), (0, 40)]

@@ -1,7 +1,5 @@
 """Metrics against scikit-learn, with ties, weights and unknown labels."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from medprior.errors import DataError, SettingsError
-from medprior.evaluation.metrics import METRICS, per_class, replicates, score
+from medprior.evaluation.metrics import METRICS, estimate, operating, score
 
 
 def cohort(kind: str, seed: int, count: int = 60, classes: int = 3, decimals: int = 1):
@@ -43,7 +41,25 @@ def reference(metric: str, scores, targets, kind: str, weights) -> float:
         return sk.balanced_accuracy_score(targets, decided, sample_weight=weights)
     if metric == "accuracy":
         return sk.accuracy_score(targets, decided, sample_weight=weights)
+    if metric == "quadratic_kappa":
+        return sk.cohen_kappa_score(targets, decided, weights="quadratic", sample_weight=weights)
+    if metric == "brier":
+        if kind == "binary":
+            return sk.brier_score_loss(targets, scores[:, 1], sample_weight=weights)
+        return float(np.average(((scores - truth) ** 2).sum(1), weights=weights))
+    if metric == "log_loss":
+        return sk.log_loss(targets, scores, sample_weight=weights)
+    if metric == "calibration_error":
+        return binned(scores.max(1), decided == targets, weights)
     return sk.f1_score(targets, decided, average="macro", sample_weight=weights)
+
+
+def binned(said, right, weights) -> float:
+    """Images by how much weight lies below them, in tenths."""
+    below = np.array([weights[said < one].sum() for one in said]) / weights.sum()
+    tenth = np.minimum(np.floor(10 * below + 1e-6), 9)
+    gaps = [abs(np.sum((weights * (said - right))[tenth == k])) for k in range(10)]
+    return float(sum(gaps) / weights.sum())
 
 
 def label(metric: str, scores, targets, weights) -> float:
@@ -52,6 +68,14 @@ def label(metric: str, scores, targets, weights) -> float:
     named = {"auroc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
     if metric in named:
         return named[metric](targets, scores, sample_weight=weights)
+    if metric == "brier":
+        return sk.brier_score_loss(targets, scores, sample_weight=weights)
+    if metric == "log_loss":
+        return sk.log_loss(targets, scores, sample_weight=weights)
+    if metric == "calibration_error":
+        return binned(scores, targets, weights)
+    if metric == "quadratic_kappa":
+        return sk.cohen_kappa_score(targets, scores >= 0.5, sample_weight=weights)
     named = {"balanced_accuracy": sk.balanced_accuracy_score, "accuracy": sk.accuracy_score, "macro_f1": sk.f1_score}
     return named[metric](targets, scores >= 0.5, sample_weight=weights)
 
@@ -77,26 +101,35 @@ def test_weights_are_repetitions(metric, kind):
     )
 
 
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 @pytest.mark.parametrize("metric", METRICS)
-def test_replicates_are_columns_of_weights(metric):
-    scores, targets, _ = cohort("multilabel", seed=5)
-    weights = np.random.default_rng(0).integers(0, 4, (len(scores), 30)).astype(np.float32)
-    loop = [score(metric, scores, targets, "multilabel", weights=weights[:, r]) for r in range(30)]
-    assert np.allclose(replicates(metric, scores, targets, "multilabel", weights), loop, atol=1e-5)
+def test_pulls_are_the_derivative_by_the_weight_of_each_image(metric, kind):
+    scores, targets, weights = cohort(kind, seed=5)
+    found, step = estimate(metric, scores, targets, kind, weights=weights), 1e-6
+    for image in range(0, len(scores), 7):
+        more, less = weights.copy(), weights.copy()
+        more[image], less[image] = weights[image] * np.exp(step), weights[image] * np.exp(-step)
+        moved = score(metric, scores, targets, kind, weights=more) - score(metric, scores, targets, kind, weights=less)
+        assert found.pulls[image] == pytest.approx(moved / (2 * step), abs=1e-8)
+    assert abs(found.pulls.sum()) < 1e-12
+
+
+def label_by_label(metric, scores, targets):
+    return [score(metric, scores[:, [k]], targets[:, [k]], "multilabel") for k in range(scores.shape[1])]
 
 
 def test_label_with_one_class_is_left_out():
     scores, targets, _ = cohort("multilabel", seed=1)
     targets[:, 1] = 0
-    parts = per_class("auroc", scores, targets, "multilabel")
+    parts = label_by_label("auroc", scores, targets)
     assert np.isnan(parts[1])
     assert score("auroc", scores, targets, "multilabel") == pytest.approx((parts[0] + parts[2]) / 2)
-    assert np.isnan(per_class("average_precision", scores, targets, "multilabel")[1])
+    assert np.isnan(label_by_label("average_precision", scores, targets)[1])
 
 
 def test_kept_labels_only():
     scores, targets, _ = cohort("multilabel", seed=2)
-    parts = per_class("auroc", scores, targets, "multilabel")
+    parts = label_by_label("auroc", scores, targets)
     assert score("auroc", scores, targets, "multilabel", keep=np.array([True, False, False])) == parts[0]
 
 
@@ -122,10 +155,56 @@ def test_errors_say_what_fits():
         score("auroc", np.full((3, 2), np.nan), np.ones(3), "binary")
 
 
-def test_thousand_replicates_of_ten_thousand_images_stay_fast():
-    rng = np.random.default_rng(0)
-    scores, targets = rng.uniform(size=(10_000, 1)), (rng.uniform(size=(10_000, 1)) < 0.1).astype(float)
-    weights = rng.integers(0, 3, (10_000, 1000)).astype(np.float32)
-    start = time.perf_counter()
-    replicates("auroc", scores, targets, "multilabel", weights)
-    assert time.perf_counter() - start < 20
+def test_ordered_classes_far_apart_cost_more():
+    scores = np.eye(4)[[0, 1, 2, 3, 0, 3]]
+    near, far = np.array([0, 1, 2, 3, 1, 2.0]), np.array([0, 1, 2, 3, 3, 0.0])
+    assert score("quadratic_kappa", scores, near, "multiclass") > score("quadratic_kappa", scores, far, "multiclass")
+
+
+def test_calibration_error_of_one_sure_and_half_wrong_model():
+    scores, targets = np.tile([[0.1, 0.9]], (40, 1)), np.tile([0.0, 1.0], 20)
+    assert score("calibration_error", scores, targets, "binary") == pytest.approx(0.4)
+    assert score("brier", scores, targets, "binary") == pytest.approx((0.81 + 0.01) / 2)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_what_thresholds_reach_is_as_scikit_learn_counts_it(kind, seed):
+    scores, targets, weights = cohort(kind, seed)
+    columns = [1] if kind == "binary" else range(scores.shape[1])
+    thresholds = np.random.default_rng(seed).choice(scores.ravel(), len(columns))
+    found = operating(scores, targets, kind, thresholds, weights=weights)
+    for column, threshold, (sensitivity, specificity) in zip(columns, thresholds, found, strict=True):
+        known = np.isfinite(targets[:, column]) if kind == "multilabel" else np.ones(len(targets), bool)
+        truth = targets[known, column] if kind == "multilabel" else targets == column
+        called = scores[known, column] >= threshold
+        for value, side in ((sensitivity, 1), (specificity, 0)):
+            expected = sk.recall_score(truth, called, pos_label=side, sample_weight=weights[known])
+            assert value.value == pytest.approx(expected, abs=1e-12)
+
+
+def test_pulls_of_sensitivity_and_specificity_are_derivatives():
+    scores, targets, weights = cohort("multilabel", seed=6)
+    thresholds, step = np.array([0.4, 0.5, 0.6]), 1e-6
+    found = operating(scores, targets, "multilabel", thresholds, weights=weights)
+    for image in range(0, len(scores), 11):
+        more, less = weights.copy(), weights.copy()
+        more[image], less[image] = weights[image] * np.exp(step), weights[image] * np.exp(-step)
+        above, below = (operating(scores, targets, "multilabel", thresholds, weights=w) for w in (more, less))
+        for one, high, low in zip(found, above, below, strict=True):
+            for part, up, down in zip(one, high, low, strict=True):
+                assert part.pulls[image] == pytest.approx((up.value - down.value) / (2 * step), abs=1e-8)
+
+
+def test_a_class_without_a_threshold_has_no_sensitivity():
+    scores, targets, _ = cohort("multiclass", seed=1)
+    missing, there, _ = operating(scores, targets, "multiclass", np.array([np.nan, 0.3, 0.3]))
+    assert np.isnan([one.value for one in missing]).all()
+    assert np.isfinite([one.value for one in there]).all()
+    with pytest.raises(DataError, match="2 thresholds do not fit 3 classes"):
+        operating(scores, targets, "multiclass", np.array([0.1, 0.2]))
+
+
+def test_log_loss_of_a_chance_of_nothing_is_large_and_finite():
+    assert score("log_loss", np.array([[1.0, 0.0]]), np.array([1.0]), "binary") == pytest.approx(36.04, abs=0.01)

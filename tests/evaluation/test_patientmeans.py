@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medprior.evaluation.patientmeans import by_patient, draw, mean, patient_interval, replicates
+from medprior.evaluation.patientmeans import by_patient, estimate, mean, patient_interval, strata
 from medprior.evaluation.segmentation import Scores
 
 NAN = np.nan
@@ -27,20 +27,15 @@ def test_a_rare_class_counts_as_much_as_any() -> None:
     assert np.isnan(mean(np.full((3, 2), NAN)))
 
 
-def test_replicates_are_means_of_the_drawn_patients() -> None:
-    rng = np.random.default_rng(0)
-    values = np.where(rng.uniform(size=(12, 3)) < 0.2, NAN, rng.uniform(size=(12, 3)))
-    weights = rng.integers(0, 3, (12, 20)).astype(float)
-    found = replicates(values, weights)
-    for column, value in zip(weights.T, found, strict=True):
-        repeated = np.repeat(values, column.astype(int), axis=0)
-        assert value == pytest.approx(np.nanmean(np.nanmean(repeated, axis=0)))
+def test_patients_pull_a_mean_as_far_as_they_lie_from_it() -> None:
+    values = np.array([[1.0, NAN], [0.5, NAN], [0.0, 0.2], [0.5, 0.6]])
+    np.testing.assert_allclose(estimate(values).pulls, [0.0625, 0, -0.0625 - 0.05, 0.05])
 
 
-def test_draws_depend_on_the_truth_alone() -> None:
+def test_strata_depend_on_the_truth_alone() -> None:
     present = np.random.default_rng(1).uniform(size=(30, 2)) < 0.8
     one, other = (Scores(*[np.full((30, 2), value)] * 3, present) for value in (0.1, 0.9))
-    np.testing.assert_array_equal(draw(one).counts, draw(other).counts)
+    np.testing.assert_array_equal(strata(one).stratum, strata(other).stratum)
 
 
 def test_too_few_patients_give_no_interval() -> None:
@@ -63,10 +58,10 @@ def test_the_interval_holds_the_true_mean_about_as_often_as_it_says(metric: str,
     """Skewed as Dice and distances are: a beta and a log-normal distribution, 200 test sets."""
     rng = np.random.default_rng(4)
     held = 0
-    for trial in range(200):
+    for _ in range(200):
         dice = rng.beta(8, 2, (patients, 1))
         far = rng.lognormal(1, 0.7, (patients, 1))
-        found = patient_interval(scores(dice, far), metric, draws=200, seed=trial)
+        found = patient_interval(scores(dice, far), metric)
         truth = 0.8 if metric == "dice" else np.exp(1 + 0.7**2 / 2)
         held += found.low <= truth <= found.high
     assert held / 200 >= 0.88

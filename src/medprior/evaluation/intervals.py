@@ -2,9 +2,8 @@
 
 Three sources of luck are added up, each with its own degrees of freedom:
 
-- patients: a bootstrap of whole patients within their class. Of the n patients of a class n - 1 are drawn, which makes
-  the variance of a mean unbiased where the usual n of n is too small (Rao & Wu, JASA 1988). The same draws serve every
-  arm and budget, so that differences are paired by patient;
+- patients: how far each moves the score, in strata (`strata`). Every arm and budget is tested on the same patients, so
+  that differences are paired by patient;
 - adaptation seeds and pre-training runs: the variance between them on the real test set, over their number.
 
 The sum gives a Student interval with Welch-Satterthwaite degrees of freedom, on the logit scale for a score and on the
@@ -21,12 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import expit, logit
 
 from medprior.evaluation.luck import NOTHING, Part, Sample, Spread, effects
 
 Array = NDArray[Any]
 FEWEST = 10
 """Fewest patients per class for which an interval is given."""
+POWER = 0.8
+"""Chance of telling a difference that is there, in what is said of the patients it would take."""
 STILL = 1e-6
 """A spread below this is rounding: nothing varies."""
 
@@ -64,8 +66,7 @@ def interval(sample: Sample, patients: int, *, level: float = 0.95, others: Spre
         bound = tail ** (1 / patients)
         return Interval(mean, min(mean, bound), max(mean, 1 - bound))
     reach = stats.t.ppf(1 - tail, freedom) * error / (mean * (1 - mean))
-    centre = np.log(mean / (1 - mean))
-    low, high = 1 / (1 + np.exp(-(centre + np.array([-reach, reach]))))
+    low, high = expit(logit(mean) + np.array([-reach, reach]))
     return Interval(mean, float(low), float(high))
 
 
@@ -90,6 +91,20 @@ def difference(
     return Difference(paired.mean, float(low), float(high), p=float(p))
 
 
+def patients_needed(
+    ours: Sample, theirs: Sample, margin: float, *, level: float = 0.95, others: Spread = NOTHING
+) -> float:
+    """Test patients, of the same mix, with whom a difference of `margin` would be told with a chance of `POWER`.
+
+    Infinite where seeds and runs alone vary too much for that.
+    """
+    paired = ours.minus(theirs)
+    patients, *luck = [_patient_part(paired, 2), *_luck(paired, others), *_luck_of_other_runs(theirs)]
+    allowed = (margin / (stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER))) ** 2
+    left = allowed - sum(max(0.0, variance) for variance, _ in luck)
+    return float(patients[0] * paired.moves.shape[1] / left) if left > 0 else np.inf
+
+
 def holm(p_values: Array) -> Array:
     """P values corrected for their number (Holm, Scand J Stat 1979); NaN stays and does not count."""
     p_values = np.asarray(p_values, np.float64)
@@ -101,38 +116,8 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
-def total_draws(sample: Sample, *, seed: int, arm: int, others: Spread = NOTHING) -> Array:
-    """Draws (R,) of the mean score under all luck at once: drawn patients plus drawn seeds and runs.
-
-    Seeds and runs move by a multivariate Student draw, whose marginal is the usual t interval of their mean. The noise
-    of a seed is the same wherever that seed appears, that of a pre-training run wherever the run of this `arm` (a
-    number) does, so curves over budgets move as a whole.
-    """
-    moved: Array = sample.draws.mean(0)
-    for effect in effects(sample, others):
-        if effect.variance == 0:
-            continue
-        freedom = effect.spread.freedom
-        key = (seed, 1 + effect.by_run, arm * effect.by_run)
-        noise = np.stack([_generator(*key, int(name)).standard_normal(len(moved)) for name in effect.names])
-        chance = _generator(*key, 2**31 + round(freedom)).chisquare(freedom, len(moved))
-        scale = np.sqrt(effect.variance * freedom / chance)
-        moved = moved + scale * (_direction(effect.means - effect.means.mean()) @ noise)
-    return moved
-
-
-def _direction(apart: Array) -> Array:
-    """Which seeds pull which way, as a unit vector; levels that agree by chance all pull alike."""
-    size = np.linalg.norm(apart)
-    return np.asarray(apart / size if size > 0 else np.full(len(apart), len(apart) ** -0.5))
-
-
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.default_rng([number + 1 for number in key])  # a run number may be -1
-
-
 def _patient_part(sample: Sample, patients: int) -> Part:
-    variance = float(sample.draws.mean(0).var())
+    variance = float((sample.by_patient**2).sum())
     return variance, variance**2 / (2 * (patients - 1))
 
 
@@ -146,8 +131,11 @@ def _luck_of_other_runs(theirs: Sample) -> list[Part]:
 
 
 def _standard_error(parts: list[Part]) -> tuple[float, float]:
-    """Root of the summed variances and its Welch-Satterthwaite degrees of freedom."""
-    total = sum(variance for variance, _ in parts)
+    """Root of the summed variances, that of patients first, and its Welch-Satterthwaite degrees of freedom.
+
+    Luck that seems to be below none may take back half of what patients vary, not more.
+    """
+    total = max(sum(variance for variance, _ in parts), parts[0][0] / 2)
     doubt = sum(doubt for _, doubt in parts)
     return float(np.sqrt(total)), max(1.0, total**2 / doubt) if doubt > 0 else np.inf
 

@@ -28,12 +28,12 @@ Part = tuple[float, float]
 class Sample:
     """The scores of one point of a study: one entry per trained model.
 
-    `values` (C,) on the real test patients, `draws` (C, R) on the drawn ones, `seeds` (C,) and `runs` (C,) the
-    adaptation seed and pre-training run of each. The patients are the same for every entry.
+    `values` (C,) are the scores, `moves` (C, P) how far each of the test patients moves them (`Strata.spread`), `seeds`
+    (C,) and `runs` (C,) the adaptation seed and pre-training run of each. The patients are the same for every entry.
     """
 
     values: Array
-    draws: Array
+    moves: Array
     seeds: Array
     runs: Array
 
@@ -41,12 +41,28 @@ class Sample:
     def mean(self) -> float:
         return float(self.values.mean())
 
+    @property
+    def by_patient(self) -> Array:
+        """How far each patient moves the mean, (P,)."""
+        moved: Array = self.moves.mean(0)
+        return moved
+
     def minus(self, other: Sample) -> Sample:
         """Differences paired by seed: each entry less the mean of `other` at the same seed, or of all where none is."""
         mates = [other.seeds == seed if seed in other.seeds else np.ones(len(other.seeds), bool) for seed in self.seeds]
         values = self.values - np.array([other.values[mate].mean() for mate in mates])
-        draws = self.draws - np.stack([other.draws[mate].mean(0) for mate in mates])
-        return Sample(values, draws, self.seeds, self.runs)
+        moves = self.moves - np.stack([other.moves[mate].mean(0) for mate in mates])
+        return Sample(values, moves, self.seeds, self.runs)
+
+    def towards(self, other: Sample, share: float) -> Sample:
+        """A point between two budgets of one arm: `share` of `other`, the rest of this, seed by seed."""
+        both = np.intersect1d(self.seeds, other.seeds)
+        if not len(both):
+            return self if share < 0.5 else other
+        own, its = ([int(np.flatnonzero(one.seeds == seed)[0]) for seed in both] for one in (self, other))
+        values = (1 - share) * self.values[own] + share * other.values[its]
+        moves = (1 - share) * self.moves[own] + share * other.moves[its]
+        return Sample(values, moves, self.seeds[own], self.runs[own])
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,14 @@ def lent(here: Spread, everywhere: Spread) -> Spread:
     return max(here, everywhere, key=lambda one: one.observed - one.by_patients)
 
 
+def together(one: Spread, other: Spread) -> Spread:
+    """The spread of a difference of two that have no luck in common."""
+    if not (one.freedom and other.freedom):
+        return NOTHING
+    luck = sum(max(0.0, each.observed - each.by_patients) for each in (one, other))
+    return Spread(luck, 0.0, min(one.freedom, other.freedom))
+
+
 def seed_spread(sample: Sample) -> Spread:
     """How much the adaptation seeds of a sample differ."""
     return _spread(sample, *_levels(sample, sample.seeds)[1:])
@@ -95,7 +119,7 @@ def seed_spread(sample: Sample) -> Spread:
 class Effect:
     """One source of luck, seeds or runs: its levels, their mean scores, and the spread between them.
 
-    Levels also differ because each errs on other patients; the draws show how much, and that share is already in the
+    Levels also differ because each errs on other patients; their moves show how much, and that share is already in the
     patients' part, so it is taken off here. What is taken off is not known better for it: `doubt` counts the whole.
     """
 
@@ -106,8 +130,11 @@ class Effect:
 
     @property
     def variance(self) -> float:
-        """What this luck adds to the variance of the mean of all levels."""
-        return max(self.spread.observed - self.spread.by_patients, 0.0) / len(self.names)
+        """What this luck adds to the variance of the mean of all levels; below 0 where chance made the levels alike.
+
+        To put 0 there would make every interval of a calm study too wide.
+        """
+        return (self.spread.observed - self.spread.by_patients) / len(self.names)
 
     @property
     def doubt(self) -> float:
@@ -140,8 +167,8 @@ def _spread(sample: Sample, place: Array, means: Array) -> Spread:
     freedom = len(means) - 1
     if freedom == 0:
         return NOTHING
-    drawn = np.stack([sample.draws[place == level].mean(0) for level in range(len(means))])
-    by_patients = float((drawn - drawn.mean(0)).var(axis=1).sum() / freedom)
+    moved = np.stack([sample.moves[place == level].mean(0) for level in range(len(means))])
+    by_patients = float(((moved - moved.mean(0)) ** 2).sum() / freedom)
     return Spread(float(means.var(ddof=1)), by_patients, freedom)
 
 

@@ -1,7 +1,4 @@
-"""Scores of predictions, each also under many sets of weights at once.
-
-A bootstrap replicate is a set of weights: an image counts as often as its patient was drawn. Every measure here takes
-a matrix of weights (N images, R replicates) and returns R values, so that a thousand replicates cost one sort.
+"""Scores of predictions, each with how far every image pulls it.
 
 Conventions
 -----------
@@ -10,28 +7,43 @@ Conventions
 - AUROC and average precision: class 1 for binary; one class against the rest, then the plain mean over classes, for
   multi-class; one label at a time, then the plain mean over labels, for multi-label. Tied scores count half in AUROC
   and form one threshold in average precision (the step-wise sum, without interpolation).
-- A class or label that lacks positives or negatives has no AUROC: it is NaN in `per_class` and left out of the mean.
+- A class or label that lacks positives or negatives has no AUROC: it is left out of the mean, which is NaN without any.
 - Decisions are the most probable class (the first of equals), or probability >= 0.5 for every label by itself.
 - Balanced accuracy is the mean recall over classes; for multi-label the mean of (sensitivity + specificity) / 2.
 - Macro F1 leaves out a class that is neither present nor predicted. Binary counts both classes.
+- Quadratic kappa takes classes in their order, and means something only where they have one.
+- Brier score: the squared distance to the truth, summed over classes (of binary tasks and labels: of the one chance),
+  mean over images, then labels. Calibration error: of the chance of the decided class; of a label, of its chance.
+- Log loss: minus the natural logarithm of the chance that was given to the truth, mean over images, then labels.
+- Of the Brier score, the log loss and the calibration error less is better.
+- A threshold calls an image positive whose chance is as large or larger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from medprior.errors import DataError, unknown
+from medprior.evaluation import measures
+from medprior.evaluation.measures import Estimate, average
 
 Array = NDArray[Any]
-Comparison = Callable[[Array, Array, Array], Array]
 Kind = Literal["binary", "multiclass", "multilabel"]
-Metric = Literal["auroc", "average_precision", "balanced_accuracy", "accuracy", "macro_f1"]
+Metric = Literal[
+    "auroc",
+    "average_precision",
+    "balanced_accuracy",
+    "accuracy",
+    "macro_f1",
+    "quadratic_kappa",
+    "brier",
+    "log_loss",
+    "calibration_error",
+]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 TITLES: dict[str, str] = {
     "auroc": "AUROC",
@@ -39,8 +51,15 @@ TITLES: dict[str, str] = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
+    "quadratic_kappa": "quadratic kappa",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
 }
 """How each metric is written in a sentence."""
+Measure = Callable[[Array, Array, Array], Estimate]
+_RANKED: dict[str, Measure] = {"auroc": measures.auroc, "average_precision": measures.average_precision}
+_DECIDED: dict[str, Measure] = {"accuracy": measures.agreement, "macro_f1": measures.f1}
 
 
 def score(
@@ -57,35 +76,55 @@ def score(
     `weights` (N,) weigh the images (all equal when absent). `keep` (K,) bool limits the mean to some labels of a
     multi-label task. Raises DataError for shapes that do not fit and SettingsError for an unknown metric.
     """
-    column = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
-    return float(replicates(metric, scores, targets, kind, column[:, None], keep=keep)[0])
+    return estimate(metric, scores, targets, kind, weights=weights, keep=keep).value
 
 
-def per_class(metric: Metric, scores: Array, targets: Array, kind: Kind, *, weights: Array | None = None) -> Array:
-    """The parts whose mean is `score`: one per class or label, NaN where undefined.
-
-    Binary AUROC and average precision, and accuracy of one class per image, have a single part.
-    """
-    column = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
-    parts = [part.measure(column[:, None]) for part in _parts(metric, scores, targets, kind)]
-    values: Array = np.concatenate(parts)
-    return values
-
-
-def replicates(
-    metric: Metric, scores: Array, targets: Array, kind: Kind, weights: Array, *, keep: Array | None = None
-) -> Array:
-    """The score under each column of weights (N, R) -> (R,) float64; NaN where a replicate cannot be scored."""
-    parts = _parts(metric, scores, targets, kind)
+def estimate(
+    metric: Metric,
+    scores: Array,
+    targets: Array,
+    kind: Kind,
+    *,
+    weights: Array | None = None,
+    keep: Array | None = None,
+) -> Estimate:
+    """The score with the pull of every image, see `measures`."""
+    parts = _parts(metric, scores, targets, kind, weights)
     if keep is not None and kind == "multilabel":
         parts = [part for part, kept in zip(parts, keep, strict=True) if kept]
-    total, counted = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for part in parts:
-        values = part.measure(weights)
-        measured = np.isfinite(values)
-        total[measured] += values[measured]
-        counted += measured
-    return _ratio(total, counted)
+    return average(parts, len(scores))
+
+
+def operating(
+    scores: Array, targets: Array, kind: Kind, thresholds: Array, *, weights: Array | None = None
+) -> list[tuple[Estimate, Estimate]]:
+    """Sensitivity and specificity of every class or label (of a binary task: of class 1) at its threshold.
+
+    Args:
+        thresholds: (K,), of a binary task (1,); where one is not finite both are NaN.
+        weights: (N,) of the images, all equal when absent.
+    """
+    scores, targets = _checked(scores, targets, kind)
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
+    columns = measured_columns(scores.shape[1], kind)
+    if len(thresholds) != len(columns):
+        raise DataError(
+            f"{len(thresholds)} thresholds do not fit {len(columns)} classes", do="Give one for each (binary: one)."
+        )
+    truth = one_versus_rest(targets, scores.shape[1], kind)
+    found = []
+    for column, threshold in zip(columns, thresholds, strict=True):
+        parts = [
+            _of_known(_at(measure, threshold), scores[:, column], truth[:, column], weights)
+            for measure in (measures.recall, measures.specificity)
+        ]
+        found.append((parts[0], parts[1]))
+    return found
+
+
+def measured_columns(classes: int, kind: Kind) -> list[int]:
+    """The classes or labels that are looked at one by one: of a binary task class 1 alone."""
+    return [1] if kind == "binary" else list(range(classes))
 
 
 def one_versus_rest(targets: Array, classes: int, kind: Kind) -> Array:
@@ -97,37 +136,85 @@ def one_versus_rest(targets: Array, classes: int, kind: Kind) -> Array:
     return np.where(np.isnan(targets)[:, None], np.nan, is_class)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One class or label: its column of scores or decisions, its truth, and how the two are compared."""
-
-    compare: Comparison
-    scores: Array
-    truth: Array
-
-    def measure(self, weights: Array) -> Array:
-        known = np.isfinite(self.truth)
-        if known.all():
-            return self.compare(self.scores, self.truth == 1, weights)
-        return self.compare(self.scores[known], self.truth[known] == 1, weights[known])
-
-
-def _parts(metric: Metric, scores: Array, targets: Array, kind: Kind) -> list[_Part]:
+def _parts(metric: Metric, scores: Array, targets: Array, kind: Kind, weights: Array | None) -> list[Estimate]:
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     scores, targets = _checked(scores, targets, kind)
-    truth = one_versus_rest(targets, scores.shape[1], kind)
-    if metric in ("auroc", "average_precision"):
-        ranking = _auroc if metric == "auroc" else _average_precision
-        columns = [1] if kind == "binary" else range(scores.shape[1])
-        return [_Part(ranking, scores[:, k], truth[:, k]) for k in columns]
-    decided = _decisions(scores, kind)
-    if metric == "accuracy" and kind != "multilabel":
-        right = np.where(np.isnan(targets), np.nan, (decided * np.nan_to_num(truth)).sum(1))
-        return [_Part(_share, right, right)]
-    recall = _balanced if kind == "multilabel" else _recall
-    compare: Comparison = {"accuracy": _agreement, "macro_f1": _f1, "balanced_accuracy": recall}[metric]
-    return [_Part(compare, decided[:, k], truth[:, k]) for k in range(scores.shape[1])]
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
+    if kind == "multilabel":
+        pairs = zip(scores.T, targets.T, strict=True)
+        return [_of_known(_label(metric), chance, truth, weights) for chance, truth in pairs]
+    known = np.isfinite(targets)
+    found = _classes(metric, scores[known], targets[known].astype(np.int64), kind, weights[known])
+    return [_spread(part, known) for part in found]
+
+
+def _classes(metric: Metric, scores: Array, targets: Array, kind: Kind, weights: Array) -> list[Estimate]:
+    """One class per image, all known."""
+    classes = range(scores.shape[1])
+    if not len(targets):
+        return [measures.nothing(0)]
+    if metric in _RANKED:
+        columns = measured_columns(len(classes), kind)
+        return [_RANKED[metric](scores[:, k], targets == k, weights) for k in columns]
+    decided = scores.argmax(1)
+    if metric == "balanced_accuracy":
+        return [measures.recall(decided == k, targets == k, weights) for k in classes]
+    if metric == "macro_f1":
+        return [measures.f1(decided == k, targets == k, weights) for k in classes]
+    return [_single(metric, scores, decided, targets, kind, weights)]
+
+
+def _single(metric: Metric, scores: Array, decided: Array, targets: Array, kind: Kind, weights: Array) -> Estimate:
+    """What is measured of all classes at once."""
+    if metric == "accuracy":
+        return measures.agreement(decided, targets, weights)
+    if metric == "quadratic_kappa":
+        return measures.kappa(decided, targets, scores.shape[1], weights)
+    if metric == "calibration_error":
+        return measures.calibration_error(scores.max(1), decided == targets, weights)
+    if metric == "log_loss":
+        return measures.log_loss(scores[np.arange(len(targets)), targets], weights)
+    apart = ((scores - np.eye(scores.shape[1])[targets]) ** 2).sum(1)
+    return measures.mean(apart / 2 if kind == "binary" else apart, weights)
+
+
+def _label(metric: Metric) -> Measure:
+    """How one label is measured from its chances."""
+    if metric in _RANKED:
+        return _RANKED[metric]
+    if metric == "brier":
+        return lambda chance, truth, weights: measures.mean((chance - truth) ** 2, weights)
+    if metric == "log_loss":
+        return lambda chance, truth, weights: measures.log_loss(np.where(truth, chance, 1 - chance), weights)
+    if metric == "calibration_error":
+        return measures.calibration_error
+    if metric == "quadratic_kappa":
+        return lambda chance, truth, weights: measures.kappa(
+            (chance >= 0.5).astype(np.int64), truth.astype(np.int64), 2, weights
+        )
+    decide = measures.balanced if metric == "balanced_accuracy" else _DECIDED[metric]
+    return lambda chance, truth, weights: decide(chance >= 0.5, truth, weights)
+
+
+def _of_known(measure: Measure, chance: Array, truth: Array, weights: Array) -> Estimate:
+    known = np.isfinite(truth)
+    if not known.any():
+        return measures.nothing(len(truth))
+    return _spread(measure(chance[known], truth[known] == 1, weights[known]), known)
+
+
+def _at(measure: Measure, threshold: float) -> Measure:
+    if not np.isfinite(threshold):
+        return lambda chance, truth, weights: measures.nothing(len(truth))
+    return lambda chance, truth, weights: measure(chance >= threshold, truth, weights)
+
+
+def _spread(part: Estimate, known: Array) -> Estimate:
+    """Unknown images pull nothing."""
+    pulls = np.zeros(len(known))
+    pulls[known] = part.pulls
+    return Estimate(part.value, pulls)
 
 
 def _checked(scores: Array, targets: Array, kind: Kind) -> tuple[Array, Array]:
@@ -141,87 +228,3 @@ def _checked(scores: Array, targets: Array, kind: Kind) -> tuple[Array, Array]:
     if not np.isfinite(scores).all():
         raise DataError(f"{int((~np.isfinite(scores)).sum())} scores are not finite numbers")
     return scores, targets
-
-
-def _decisions(scores: Array, kind: Kind) -> Array:
-    if kind == "multilabel":
-        return (scores >= 0.5).astype(np.float64)
-    chosen: Array = scores.argmax(1)[:, None] == np.arange(scores.shape[1])
-    return chosen.astype(np.float64)
-
-
-def _auroc(scores: Array, positive: Array, weights: Array) -> Array:
-    """Chance that a positive outscores a negative, ties half; counted at the scores of the rarer class."""
-    swap = 2 * int(positive.sum()) > len(positive)
-    few, below, tied = _steps(scores, positive != swap, weights)
-    wins = (few * (below + tied / 2)).sum(0, dtype=np.float64)
-    share = _ratio(wins, few.sum(0, dtype=np.float64) * _total(positive == swap, weights))
-    return 1 - share if swap else share
-
-
-def _average_precision(scores: Array, positive: Array, weights: Array) -> Array:
-    """Precision at every threshold, weighted by the recall gained there; equal scores are one threshold."""
-    gained, below, _ = _steps(scores, positive, weights)
-    negative = _total(~positive, weights)
-    found = np.cumsum(gained[::-1], axis=0)[::-1]
-    called = found + (negative - below)
-    precision = np.divide(found, called, out=np.zeros_like(called), where=called > 0)
-    value = _ratio((gained * precision).sum(0, dtype=np.float64), gained.sum(0, dtype=np.float64))
-    return np.where(negative > 0, value, np.nan)
-
-
-def _steps(scores: Array, chosen: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """At each distinct score of the chosen (rising): their weight, and the others' weight below it and tied with it.
-
-    Shapes (U, R) each. The others are summed straight into the gaps between those scores by one sparse product, which
-    is an order of magnitude faster than a running sum over all images.
-    """
-    levels, place = np.unique(scores[chosen], return_inverse=True)
-    others = scores[~chosen]
-    gap = np.searchsorted(levels, others, side="left") + np.searchsorted(levels, others, side="right")
-    between = _grouped(gap, np.flatnonzero(~chosen), 2 * len(levels) + 1, weights)
-    tied = between[1::2]
-    below = np.cumsum(between[:-1:2], axis=0)
-    below[1:] += np.cumsum(tied[:-1], axis=0)
-    return _grouped(place, np.flatnonzero(chosen), len(levels), weights), below, tied
-
-
-def _grouped(group: Array, rows: Array, groups: int, weights: Array) -> Array:
-    """Sums of the given rows of `weights` by group: (groups, R)."""
-    member = np.ones(len(rows), weights.dtype)
-    sums: Array = csr_array((member, (group, rows)), shape=(groups, len(weights))) @ weights
-    return sums
-
-
-def _total(chosen: Array, weights: Array) -> Array:
-    """Weight of the chosen images, (R,); in the type of `weights`, whose conversion would cost more than the sum."""
-    total: Array = chosen.astype(weights.dtype) @ weights
-    return total
-
-
-def _recall(decided: Array, positive: Array, weights: Array) -> Array:
-    return _ratio(_total(decided * positive, weights), _total(positive, weights))
-
-
-def _balanced(decided: Array, positive: Array, weights: Array) -> Array:
-    both: Array = _recall(decided, positive, weights) + _recall(1 - decided, ~positive, weights)
-    return both / 2
-
-
-def _agreement(decided: Array, positive: Array, weights: Array) -> Array:
-    return _share(decided == positive, positive, weights)
-
-
-def _share(right: Array, _: Array, weights: Array) -> Array:
-    return _ratio(_total(right, weights), weights.sum(0))
-
-
-def _f1(decided: Array, positive: Array, weights: Array) -> Array:
-    return _ratio(2 * _total(decided * positive, weights), _total(decided + positive, weights))
-
-
-def _ratio(above: Array, below: Array) -> Array:
-    """Quotient in float64, NaN where the divisor is zero."""
-    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
-    quotient: Array = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
-    return quotient

@@ -1,7 +1,7 @@
-"""Means over patients of what was measured class by class, with bootstrap intervals.
+"""Means over patients of what was measured class by class, with intervals.
 
 A mean is taken over the patients who have a value in a class, then over the classes, so that a class of few patients
-counts as much as any. Patients are drawn as `resampling` draws them, within the rarest class that their truth holds.
+counts as much as any. Patients stand in `strata`, by the rarest class that their truth holds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medprior.evaluation import intervals
+from medprior.evaluation import intervals, measures
 from medprior.evaluation.intervals import FEWEST, STILL, Interval
 from medprior.evaluation.luck import Sample
-from medprior.evaluation.resampling import PatientDraws, draw_patients
+from medprior.evaluation.measures import Estimate
 from medprior.evaluation.segmentation import Metric, Scores
+from medprior.evaluation.strata import Strata, strata_of
 
 Array = NDArray[Any]
 
@@ -37,64 +38,53 @@ def by_patient(volumes: Sequence[Scores], patients: Array) -> tuple[Array, Score
     return names, Scores(**pooled | {"present": pooled["present"] > 0})
 
 
-def draw(scores: Scores, *, replicates: int = 1000, seed: int = 0) -> PatientDraws:
-    """Bootstrap draws of the P patients of scores (P, K), named 0 to P - 1; they depend on the truth alone."""
+def strata(scores: Scores) -> Strata:
+    """The strata of the P patients of scores (P, K), named 0 to P - 1; they depend on the truth alone."""
     count, classes = scores.present.shape
-    present = scores.present.astype(np.float64)
-    return draw_patients(np.arange(count), present, "multilabel", classes, replicates=replicates, seed=seed)
+    return strata_of(np.arange(count), scores.present.astype(np.float64), "multilabel", classes)
 
 
-def replicates(values: Array, weights: Array) -> Array:
-    """The mean over patients, then over classes, under each column of weights.
+def estimate(values: Array) -> Estimate:
+    """The mean over patients of values (P, K), then over classes, with the pull of every patient.
 
-    Args:
-        values: (P, K), NaN where a patient has no value.
-        weights: (P, R), how often each patient stands in each replicate.
-
-    Returns:
-        (R,), NaN where a replicate holds no value at all.
+    Values are NaN where a patient has none; a class without any does not count.
     """
     known = np.isfinite(values)
-    counted = known.T.astype(np.float64) @ weights
-    means = _ratio(np.where(known, values, 0.0).T @ weights, counted)
-    measured = np.isfinite(means)
-    return _ratio(np.where(measured, means, 0.0).sum(0), measured.sum(0).astype(np.float64))
+    columns = zip(np.where(known, values, 0.0).T, known.T.astype(np.float64), strict=True)
+    parts = [measures.ratio(column, counted, np.ones(len(values))) for column, counted in columns]
+    return measures.average(parts, len(values))
 
 
 def mean(values: Array) -> float:
     """The mean over patients of values (P, K), then over classes; NaN where there is none."""
-    return float(replicates(values, np.ones((len(values), 1)))[0])
+    return estimate(values).value
 
 
-def patient_interval(
-    scores: Scores, metric: Metric, *, label: int | None = None, level: float = 0.95, draws: int = 1000, seed: int = 0
-) -> Interval:
+def patient_interval(scores: Scores, metric: Metric, *, label: int | None = None, level: float = 0.95) -> Interval:
     """The mean of one model's scores (P, K) over patients and classes, and its interval over patients.
 
     Dice and surface Dice have the intervals that `intervals.interval` gives one model; HD95, which has no upper limit,
-    a Student interval on the log scale from the same draws. No interval where the rarest class has too few patients.
+    a Student interval on the log scale. No interval where the rarest class has too few patients.
 
     Args:
         label: one class, from 1; all of them where it is not given.
-        draws: bootstrap replicates.
     """
     values = scores.of(metric) if label is None else scores.of(metric)[:, label - 1 : label]
     fewest = int(np.isfinite(values).sum(0).min())
-    drawn = replicates(values, draw(scores, replicates=draws, seed=seed).counts)
-    drawn = drawn[np.isfinite(drawn)]
+    found = estimate(values)
+    moves = strata(scores).spread(np.arange(len(values)), found.pulls)
     if metric == "hd95":
-        return _above_zero(mean(values), drawn, fewest, level)
+        return _above_zero(found.value, float(np.linalg.norm(moves)), fewest, level)
     one = np.zeros(1, np.int64)
-    return intervals.interval(Sample(np.array([mean(values)]), drawn[None], one, one - 1), fewest, level=level)
+    return intervals.interval(Sample(np.array([found.value]), moves[None], one, one - 1), fewest, level=level)
 
 
-def _above_zero(value: float, drawn: Array, patients: int, level: float) -> Interval:
+def _above_zero(value: float, error: float, patients: int, level: float) -> Interval:
     from scipy import stats
 
     if patients < FEWEST:
         reason = f"only {patients} patients have a value in the rarest class, too few for an interval"
         return Interval(value, reason=reason)
-    error = float(drawn.std())
     if value < STILL or error < STILL:
         return Interval(value, reason="it is the same whichever patients are drawn, so chance cannot be judged")
     reach = float(stats.t.ppf((1 + level) / 2, patients - 1)) * error / value

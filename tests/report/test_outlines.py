@@ -4,10 +4,9 @@ reconstructions, in the words of outlines."""
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -20,12 +19,11 @@ from medprior.report.assemble import behind_grey, content_of, report
 from medprior.report.card import data_card
 from medprior.report.content import ReportContent
 from medprior.report.drawings import draw
-from medprior.report.outlines import cut_planes, fullest
+from medprior.report.outlines import WINDOW, cut_planes, fullest
 from medprior.report.page import SIZE_LIMIT
 from medprior.study.outlining import kept_maps
 from medprior.study.study import Outcome, run_study
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SMALL = [
     "data.size=16", "data.workers=1", "pretrain.methods=[genesis]", "pretrain.backbone=unet_8", "pretrain.steps=2",
     "pretrain.batch_size=2", "genesis.tissue=[0, 1]", "adapt.steps=2", "adapt.crops=2", "adapt.overlap=0",
@@ -117,6 +115,22 @@ def test_a_head_is_above_and_a_coarser_picture_lies_where_its_map_does() -> None
     assert sagittal.truth[1, 2] == 1 and sagittal.pixels[0, 0, 2] == 255 and sagittal.spacing == (1, 2)
 
 
+def test_a_large_image_of_fine_outlines_is_shown_in_detail_and_one_of_coarse_outlines_whole() -> None:
+    truth = np.zeros((500, 700), np.uint8)
+    truth[100:400:8, 300:600] = truth[102:402:8, 300:600] = 1
+    pixels = torch.from_numpy(truth)[None].float()
+    (plane,) = cut_planes(pixels, truth, 1 - truth, (1, 1), upright=False)
+    assert plane.name == "detail" and plane.truth.shape == plane.pixels.shape[1:] == (WINDOW, WINDOW)
+    np.testing.assert_array_equal(plane.predicted, 1 - plane.truth)
+    np.testing.assert_array_equal(plane.pixels[0], 255 * plane.truth)
+    assert plane.truth.all(1).sum() >= WINDOW // 4  # lines run through all of it
+    (other,) = cut_planes(pixels[:, ::2, ::2], truth, truth, (1, 1), upright=False)
+    whole = np.zeros((500, 700), np.uint8)
+    whole[100:400, 300:600] = 1
+    (coarse,) = cut_planes(pixels, whole, whole, (1, 1), upright=False)
+    assert other.name == coarse.name == "" and coarse.truth.shape == other.truth.shape == (500, 700)
+
+
 def test_an_image_is_shown_in_its_one_plane_and_in_its_shape_in_millimetres() -> None:
     truth = np.zeros((10, 20), np.uint8)
     truth[2:4, 5:9] = 1
@@ -168,30 +182,23 @@ def test_the_data_card_speaks_of_scans_and_names_the_classes(outcome: Outcome, t
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="needs Chromium on the PATH (chromium)")
-def test_the_page_in_a_browser_shows_contours_over_pictures_of_the_same_shape(outcome: Outcome) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_in_a_browser_shows_contours_over_pictures_of_the_same_shape(outcome: Outcome, browser: Any) -> None:
     address, said = report(outcome, "medprior run SCANS").as_uri(), list[str]()
-    with sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        for width in (390, 1280):
-            page = browser.new_page(viewport={"width": width, "height": 800})
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-            page.goto(address)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            shapes = page.evaluate(
-                """() => [...document.querySelectorAll("#outlines .plane")].map(plane => {
-                    const image = plane.querySelector("img"), box = plane.querySelector("svg").viewBox.baseVal
-                    return [image.naturalWidth, image.naturalHeight, box.width, box.height, plane.clientWidth]})"""
-            )
-            assert len(shapes) == 2 * 2 * 3 * 3
-            assert all(shape[:2] == shape[2:4] and shape[4] > 90 for shape in shapes)
-            page.locator("#outlines .plane").first.hover()
-            assert not page.locator("#outlines .outline").first.is_visible()
-            assert page.locator("#outlines .outline").last.is_visible()
-        browser.close()
+    for width in (390, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        shapes = page.evaluate(
+            """() => [...document.querySelectorAll("#outlines .plane")].map(plane => {
+                const image = plane.querySelector("img"), box = plane.querySelector("svg").viewBox.baseVal
+                return [image.naturalWidth, image.naturalHeight, box.width, box.height, plane.clientWidth]})"""
+        )
+        assert len(shapes) == 2 * 2 * 3 * 3
+        assert all(shape[:2] == shape[2:4] and shape[4] > 90 for shape in shapes)
+        page.locator("#outlines .plane").first.hover()
+        assert not page.locator("#outlines .outline").first.is_visible()
+        assert page.locator("#outlines .outline").last.is_visible()
     assert said == []

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import medprior
 from medprior.errors import OutputError
 from medprior.report.content import DataSummary, Gallery, ReportContent
+from medprior.report.gravity import GRAVE
 from medprior.report.page import SECTIONS, SIZE_LIMIT, render, write_report
+from medprior.report.wording import prose
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -109,13 +112,32 @@ def test_each_part_can_be_left_out_alone(content: ReportContent, part: str) -> N
     assert Outline(render(dataclasses.replace(content, **{part: empty}))).open == []
 
 
-def test_the_warnings_that_matter_stand_under_the_verdict_and_all_stand_at_the_end(content: ReportContent) -> None:
+def test_grave_warnings_stand_before_the_grounds_and_all_stand_at_the_end(content: ReportContent) -> None:
     page = render(content)
-    first = page.index(content.verdict["warnings"][0])
-    assert page.index("0.70–0.85") < first < page.index('id="curves"')
-    last = content.verdict["warnings"][3]
-    assert page.count(last) == 1 and page.index(last) > page.index('id="limits"')
-    assert "1 more warning" in page
+    headline, grounds, curves = (page.index(text) for text in ("0.70–0.85", 'class="grounds"', 'id="curves"'))
+    for warning in content.verdict["warnings"]:
+        said = prose(warning)
+        first, last = page.index(said), page.rindex(said)
+        is_grave = "copies of test" in warning or "41 test" in warning
+        folded = page.index('class="warnings"')
+        assert headline < first < folded if is_grave else folded < first < grounds < curves
+        assert last > page.index('id="limits"')
+    assert "2 more things to beware of" in page
+
+
+def test_without_grave_warnings_the_others_are_folded(content: ReportContent) -> None:
+    page = render(dataclasses.replace(content, verdict={**content.verdict, "warnings": ["One seed only."]}))
+    assert 'class="grave"' not in page
+    assert re.search(r"<details class=.warnings.>\s*<summary>1 thing to beware of", page)
+
+
+def test_what_is_grave_is_said_by_medprior_in_these_words() -> None:
+    said = "\n".join(
+        file.read_text(encoding="utf-8")
+        for file in Path(medprior.__file__).parent.rglob("*.py")
+        if file.stem != "gravity"
+    )
+    assert [words for words in GRAVE if words not in said] == []
 
 
 def test_large_noisy_images_are_drawn_smaller_until_the_page_fits(content: ReportContent, tmp_path: Path) -> None:
@@ -150,3 +172,10 @@ def test_a_page_that_cannot_be_written_says_where_and_leaves_the_old_one(
 def _rows(content: ReportContent):  # type: ignore[no-untyped-def]
     rows = content.views["simclr"]
     return dataclasses.replace(rows, columns=("original", *(f"view {n}" for n in range(1, 6))), captions=())
+
+
+def test_labels_saved_that_are_open_on_both_sides_are_said_and_not_drawn(content: ReportContent) -> None:
+    rows = [{**row, "ratio": None, "low": None, "high": None} for row in content.verdict["labels_saved"]]
+    page = render(dataclasses.replace(content, verdict={**content.verdict, "labels_saved": rows}))
+    assert "the intervals leave any number open, at every budget" in page
+    assert "worth more labels" in render(content) and "worth more labels" not in page

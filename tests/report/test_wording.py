@@ -38,6 +38,7 @@ def test_scores_have_fixed_decimals_and_unknown_ones_a_dash() -> None:
     assert fixed(None) == fixed(float("nan")) == "–"
     assert interval(0.7, 0.85) == "[0.70–0.85]"
     assert interval(None, 0.85) == ""
+    assert interval(-0.41, 0.2) == "[−0.41 to 0.20]"
 
 
 def test_three_decimals_only_where_the_intervals_warrant_them() -> None:

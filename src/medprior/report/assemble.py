@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
-from medprior.data.store.pixels import PixelStore
 from medprior.methods.method import Batch, Clock
+from medprior.report.calibration import read_calibration
 from medprior.report.content import (
     Budget,
     ClassScore,
@@ -23,25 +23,26 @@ from medprior.report.content import (
     names_of,
     scans_of,
 )
+from medprior.report.groups import read_groups
+from medprior.report.mapped import embedding_of
 from medprior.report.outlines import note_on_classes, outlines_of, scores_by_class
 from medprior.report.page import write_report
+from medprior.report.seen import as_bytes, seen, whole
 from medprior.study.arms import BORROWED, Pretraining
+from medprior.study.canvas import common_modality
 from medprior.study.classes import class_scores
-from medprior.study.ground import Ground, common_modality
+from medprior.study.ground import Ground
+from medprior.study.modelcard import write_model_card
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
-from medprior.training.diagnosis import plain
-from medprior.training.feed import gather
 from medprior.training.run import Curves, Run, environment
-from medprior.views.engine import render
-from medprior.views.plan import ViewPlan, independent
-from medprior.views.view import View
 
 EXAMPLES, SHOWN_ROWS = 12, 6
 
 
 def report(outcome: Outcome, command: str) -> Path:
-    """Write `report.html` for a finished study and return its path."""
+    """Write `report.html` and `model-card.md` of a finished study; returns the path of the page."""
+    write_model_card(outcome)
     return write_report(outcome.out / "report.html", content_of(outcome, command))
 
 
@@ -58,9 +59,9 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
         summary=_summary(outcome),
         plan=[*outcome.found, *outcome.planned],
         budgets=[Budget(b, n) for b, n in images.items()],
-        per_class=scores_by_class(outcome) if ground.crops else _per_class(outcome),
-        class_note=note_on_classes(outcome) if ground.crops else "",
-        outlines=outlines_of(outcome) if ground.crops else None,
+        per_class=scores_by_class(outcome) if ground.outlined else _per_class(outcome),
+        class_note=note_on_classes(outcome) if ground.outlined else "",
+        outlines=outlines_of(outcome) if ground.outlined else None,
         examples=_examples(outcome),
         reconstructions=_reconstructions(outcome, first),
         views=_views(outcome, first),
@@ -72,8 +73,12 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
             "model to take home": "best/",
             "how it was chosen": ", ".join(f"{k} {v}" for k, v in outcome.best.items()),
             "use it": "medprior predict best/ NEW_SCANS",
+            "its model card": "model-card.md",
         },
         limits=_collapses(outcome),
+        embedding=embedding_of(outcome),
+        calibration=read_calibration(outcome.out, verdict, outcome.results.kind, outcome.results.names),
+        groups=read_groups(outcome.out, verdict),
     )
 
 
@@ -117,7 +122,7 @@ def _summary(outcome: Outcome) -> DataSummary:
 
 
 def _stored_said(ground: Ground) -> str:
-    return f", stored at {ground.store.size} px" if isinstance(ground.store, PixelStore) else ""
+    return "" if ground.outlined else f", stored at {ground.whole.size} px"
 
 
 def _count(targets: NDArray[np.float64], k: int) -> int:
@@ -142,27 +147,6 @@ def _per_class(outcome: Outcome) -> list[ClassScore]:
     ]
 
 
-def _seen(outcome: Outcome, rows: NDArray[np.int64], plan: ViewPlan) -> list[View]:
-    """The views of some scans that a plan wants."""
-    store = outcome.ground.store.resident(torch.device("cpu"))
-    return render(gather(store, rows, plan, seed=0, step=0), plan, seed=0, step=0)
-
-
-def _whole(outcome: Outcome, rows: NDArray[np.int64]) -> torch.Tensor:
-    """(N, C, *S) some scans as they are; of those that crops are cut from, one crop in their middle pitch."""
-    (view,) = _seen(outcome, rows, independent(plain(outcome.ground.base), 1))
-    return view.pixels
-
-
-def _bytes(pixels: torch.Tensor) -> NDArray[np.uint8]:
-    """(N, C, *S) in [0, 1] to (N, C, H, W) uint8; a volume shows its middle slice."""
-    if pixels.ndim == 5:
-        pixels = pixels[:, :, pixels.shape[2] // 2]
-    shown = pixels if pixels.shape[1] == 3 else pixels[:, :1]
-    result: NDArray[np.uint8] = (shown.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return result
-
-
 def _framed(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """(N, C, H, W) in the middle of black squares: small crops keep their scale beside large ones."""
     missing = [max(0, side - length) for length in images.shape[2:]]
@@ -176,7 +160,7 @@ def _some_rows(outcome: Outcome, count: int) -> NDArray[np.int64]:
 
 def _examples(outcome: Outcome) -> Gallery:
     rows = _some_rows(outcome, EXAMPLES)
-    return Gallery(_bytes(_whole(outcome, rows)), [f"row {row}: {_label(outcome, row)}" for row in rows])
+    return Gallery(as_bytes(whole(outcome.ground, rows)), [f"row {row}: {_label(outcome, row)}" for row in rows])
 
 
 def _label(outcome: Outcome, row: int) -> str:
@@ -188,13 +172,13 @@ def _label(outcome: Outcome, row: int) -> str:
 
 def _views(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Rows]:
     rows = _some_rows(outcome, SHOWN_ROWS)
-    original = _whole(outcome, rows)
+    original = whole(outcome.ground, rows)
     sheets = {}
     for which in runs:
         trainer = _trainer(outcome, which)
-        views = [view.pixels for view in _seen(outcome, rows, trainer.views)]
-        side = max(max(seen.shape[-2:]) for seen in (original, *views))
-        images = np.stack([_framed(_bytes(seen), side) for seen in (original, *views)], axis=1)
+        views = [view.pixels for view in seen(outcome.ground, rows, trainer.views)]
+        side = max(max(one.shape[-2:]) for one in (original, *views))
+        images = np.stack([_framed(as_bytes(one), side) for one in (original, *views)], axis=1)
         columns = ["original", *[f"view {i + 1}" for i in range(len(views))]]
         sheets[which.method] = Rows(columns, images, [f"row {row}" for row in rows])
     return sheets
@@ -208,13 +192,13 @@ def _reconstructions(outcome: Outcome, runs: list[Pretraining]) -> dict[str, Row
         if not hasattr(trainer.method, "reconstruct"):
             continue
         _restore(trainer.method, outcome.out / which.folder, encoder_of(outcome.out / which.folder, trainer.store))
-        views = _seen(outcome, rows, trainer.views)
+        views = seen(outcome.ground, rows, trainer.views)
         with torch.no_grad():
             batch = Batch(index=torch.from_numpy(rows), seed=0, clock=Clock(0, 1, 0))
             parts = trainer.method.reconstruct(views, batch)
-        images = np.stack([_bytes(part) for part in parts], axis=1)
-        seen = "masked" if behind_grey(parts[0], parts[1]) else "as seen"
-        sheets[which.method] = Rows(["target", seen, "reconstruction"], images, [f"row {row}" for row in rows])
+        images = np.stack([as_bytes(part) for part in parts], axis=1)
+        given = "masked" if behind_grey(parts[0], parts[1]) else "as seen"
+        sheets[which.method] = Rows(["target", given, "reconstruction"], images, [f"row {row}" for row in rows])
     return sheets
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from medprior.evaluation.segmentation import METRICS as OUTLINE_METRICS
+
+if TYPE_CHECKING:
+    from medprior.report.calibration import Calibration
+    from medprior.report.embedding import Embedding
+    from medprior.report.groups import Groups
 
 Images = npt.NDArray[np.uint8]
 """Pixels as they are drawn, (N, C, H, W) uint8; C = 1 is grey, C = 3 is colour."""
@@ -97,7 +102,7 @@ class Plane:
     """A plane of a scan with its true outlines and those of a model.
 
     Attributes:
-        name: axial, coronal or sagittal; "" for an image.
+        name: axial, coronal or sagittal; "" for an image, "detail" for a part of one.
         pixels: (C, h, w) uint8, of the same box as the label maps, in as many pixels as there are.
         truth, predicted: (H, W).
         spacing: mm per pixel of the label maps, down and across.
@@ -158,6 +163,9 @@ class ReportContent:
         environment: name to value: versions, hardware, hours.
         links: text to place: the predictor's folder, the command that uses it.
         limits: what the verdict does not cover, beside its warnings.
+        calibration: whether the chances came true, and what thresholds reach.
+        groups: who fails, and what a model may rest on.
+        embedding: what the best pre-trained encoder makes of the labelled images, and what lies beside test errors.
     """
 
     title: str
@@ -177,6 +185,9 @@ class ReportContent:
     environment: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     limits: Sequence[str] = ()
+    calibration: Calibration | None = None
+    groups: Groups | None = None
+    embedding: Embedding | None = None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def outlines(labels: Labels, shape: tuple[int, int], class_: str) -> Markup | No
 
     Each path has the style of its class: p1 for class 1, again from p1 after the eighth.
     """
-    while _changes(labels) > MOST_STEPS:
+    while changes(labels) > MOST_STEPS:
         labels = labels[::2, ::2]
     classes = [int(label) for label in np.unique(labels) if label > 0]
     if not classes:
@@ -56,8 +56,8 @@ def style(label: int) -> str:
     return f"p{(label - 1) % STYLES + 1}"
 
 
-def _changes(labels: Labels) -> int:
-    """Neighbours that differ."""
+def changes(labels: Labels) -> int:
+    """Neighbours in a map (H, W) that differ: the length of its outlines in edges of pixels."""
     return int(np.count_nonzero(np.diff(labels, axis=0)) + np.count_nonzero(np.diff(labels, axis=1)))
 
 

@@ -17,6 +17,8 @@ from medprior.report.pictures import data_uri
 from medprior.report.wording import fixed
 
 MOST_CLASSES = 12
+DETAIL = "detail"
+"""Name of a plane that shows a part of an image."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ def draw(plane: Plane, alt: str, side: int) -> Drawing:
 
 def _shown(scan: OutlinedScan, arm: str, side: int) -> tuple[str, list[Drawing]]:
     """The caption of a scan, and its planes."""
-    caption = f"{scan.place}: row {scan.row:,}, Dice {fixed(scan.dice)}"
-    drawn = [draw(plane, f"{arm}, {caption}{', ' * bool(plane.name)}{plane.name}", side) for plane in scan.planes]
+    part = " (a detail)" if any(plane.name == DETAIL for plane in scan.planes) else ""
+    caption = f"{scan.place}: row {scan.row:,}, Dice {fixed(scan.dice)}{part}"
+    names = [f", {plane.name}" if plane.name not in ("", DETAIL) else "" for plane in scan.planes]
+    drawn = [draw(plane, f"{arm}, {caption}{name}", side) for plane, name in zip(scan.planes, names, strict=True)]
     return caption, drawn
 
 

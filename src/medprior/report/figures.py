@@ -113,7 +113,7 @@ def training_curve(name: str, curve: Curve, *, points: int = 160) -> Markup:
     ]
     first, final = number(float(values[known][0])), number(float(values[last]))
     told = f"{name}: from {first} to {final}, step {end}"
-    return axes.picture(270, 112, told, [element("g", *drawn, class_="series s1")], "spark")
+    return axes.picture(286, 112, told, [element("g", *drawn, class_="series s1")], "spark")
 
 
 def _extent(point: Point) -> Iterator[float]:

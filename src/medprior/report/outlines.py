@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from medprior.errors import MedpriorError
 from medprior.evaluation.segmentation import Metric
 from medprior.report.content import ClassScore, Key, Labels, OutlinedScan, Outlines, Plane, names_of
+from medprior.report.contours import changes
+from medprior.report.drawings import DETAIL
 from medprior.study.arms import Cell
 from medprior.study.cells import Bench
 from medprior.study.classes import outline_scores
@@ -22,6 +24,10 @@ from medprior.study.study import Outcome
 
 PLACES: Mapping[int, tuple[str, ...]] = {1: ("only",), 2: ("worst", "best"), 3: ("worst", "middle", "best")}
 AXES = ("axial", "coronal", "sagittal")
+WINDOW = 224
+"""Pixels of the file, across and down, that are shown of an image whose outlines would cover a picture of the whole."""
+FINE = 3_000
+"""Edges of pixels along the outlines of such an image, in a picture of the whole `WINDOW` pixels wide."""
 Kept = tuple[int, float, Labels]
 """Row, mean Dice and label map of a test scan."""
 
@@ -157,7 +163,8 @@ def _planes(ground: Ground, row: int, predicted: Sequence[Labels]) -> list[tuple
 def cut_planes(
     pixels: torch.Tensor, truth: Labels, predicted: Labels, spacing: Sequence[float], *, upright: bool
 ) -> list[Plane]:
-    """An image in its one plane; a volume in the plane across each axis that holds most of the truth.
+    """An image in its one plane, or a detail of it where outlines are too fine for a picture of the whole; a volume in
+    the plane across each axis that holds most of the truth.
 
     Args:
         pixels: (C, *S) in [0, 1], of the same box as the maps, maybe in another grid.
@@ -167,7 +174,9 @@ def cut_planes(
     """
     shown = pixels if len(pixels) == 3 else pixels[:1]
     if truth.ndim == 2:
-        return [Plane("", _bytes(shown), truth, predicted, (spacing[0], spacing[1]))]
+        name, window = (DETAIL, detail(truth)) if _too_fine(truth, shown) else ("", (slice(None), slice(None)))
+        grey = _bytes(shown[:, *window])
+        return [Plane(name, grey, truth[window], predicted[window], (spacing[0], spacing[1]))]
     planes = []
     for axis, place in enumerate(fullest(truth)):
         steps = [step for other, step in enumerate(spacing) if other != axis]
@@ -178,6 +187,24 @@ def cut_planes(
         name = AXES[axis] if upright else f"axis {axis + 1}"
         planes.append(Plane(name, grey, maps[0], maps[1], (steps[0], steps[1])))
     return planes
+
+
+def _too_fine(truth: Labels, pixels: torch.Tensor) -> bool:
+    """Whether a picture of a whole image would show little but lines; an image in another grid is shown whole."""
+    step = -(-max(truth.shape) // WINDOW)
+    return step > 1 and truth.shape == pixels.shape[1:] and changes(truth[::step, ::step]) > FINE
+
+
+def detail(truth: Labels) -> tuple[slice, slice]:
+    """The window of a map (H, W), `WINDOW` pixels wide and high at most, in which classes end most often."""
+    ends = np.zeros(truth.shape, np.int64)
+    ends[:-1] += truth[:-1] != truth[1:]
+    ends[:, :-1] += truth[:, :-1] != truth[:, 1:]
+    sums = np.pad(ends.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    high, wide = (min(WINDOW, side) for side in truth.shape)
+    inside = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
+    top, left = (int(place) for place in np.unravel_index(inside.argmax(), inside.shape))
+    return slice(top, top + high), slice(left, left + wide)
 
 
 def fullest(truth: Labels) -> list[int]:

@@ -17,10 +17,13 @@ from markupsafe import Markup
 
 from medprior.errors import OutputError
 from medprior.report import drawings, sections, wording
+from medprior.report.calibration import calibration
 from medprior.report.content import ReportContent, labelled_of, scans_of, unit_of
+from medprior.report.embedding import embedding
+from medprior.report.gravity import by_gravity
+from medprior.report.groups import groups
 
 SIZE_LIMIT = 5_000_000
-WARNINGS_ABOVE = 3
 IMAGE_SIDES = (224, 128, 64)
 
 
@@ -38,7 +41,10 @@ SECTIONS = (
     Section("saved", "Labels saved", sections.saved),
     Section("scores", "Scores", sections.scores),
     Section("classes", "Classes", sections.classes),
+    Section("groups", "Who fails", groups),
+    Section("calibration", "Calibration", calibration),
     Section("outlines", "Outlines", drawings.outlines),
+    Section("embedding", "Embedding map", embedding),
     Section("examples", "Examples", sections.examples),
     Section("reconstructions", "Reconstructions", sections.reconstructions),
     Section("views", "Views", sections.views),
@@ -68,9 +74,9 @@ def write_report(path: str | Path, content: ReportContent) -> Path:
 def render(content: ReportContent, *, image_side: int = IMAGE_SIDES[0]) -> str:
     """The page as a string; images are at most `image_side` pixels wide and high."""
     made = [(section, section.make(content, image_side)) for section in SECTIONS]
-    script = source_of("report.js")
+    script = source_of("report.js") + source_of("embedding.js")
     verdict = content.verdict
-    warnings = list(verdict.get("warnings", ()))
+    grave, others = by_gravity(verdict.get("warnings", ()))
     return (
         environment()
         .get_template("report.html")
@@ -81,8 +87,8 @@ def render(content: ReportContent, *, image_side: int = IMAGE_SIDES[0]) -> str:
             labelled=labelled_of(verdict),
             byline=_byline(content),
             sentences=list(verdict.get("sentences", ())),
-            warnings=warnings[:WARNINGS_ABOVE],
-            further=len(warnings) - WARNINGS_ABOVE,
+            grave=grave,
+            others=others,
             sections=[(section, context) for section, context in made if context is not None],
             style=Markup(source_of("report.css")),
             script=Markup(script),

@@ -10,6 +10,7 @@ from medprior.report.content import (
     ClassScore,
     ReportContent,
     Rows,
+    Saving,
     Series,
     labelled_of,
     names_of,
@@ -48,14 +49,21 @@ def saved(content: ReportContent, image_side: int) -> Context:
     unit = unit_of(content.verdict)
     references = dict.fromkeys(row.reference for row in rows)
     groups = [(name, [row for row in rows if row.reference == name]) for name in references]
+    told = [(name, group) for name, group in groups if any(_bounded(row) for row in group)]
     return {
         "groups": [
             (name, figures.labels_saved(group, unit), figures.labels_saved(group, unit, narrow=True))
-            for name, group in groups
+            for name, group in told
         ],
+        "untold": [name for name, group in groups if not any(_bounded(row) for row in group)],
         "open": any(row.low is None or row.high is None for row in rows),
         "unit": unit,
     }
+
+
+def _bounded(row: Saving) -> bool:
+    """Whether anything can be drawn of it."""
+    return row.ratio is not None or row.low is not None or row.high is not None
 
 
 def scores(content: ReportContent, image_side: int) -> Context:

@@ -46,10 +46,10 @@ def number(value: float) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
-    """[low–high], or nothing where no interval is honest."""
+    """[low–high], or nothing where no interval is honest; beside a minus sign the dash is a word."""
     if low is None or high is None:
         return ""
-    return f"[{fixed(low, digits)}–{fixed(high, digits)}]"
+    return f"[{fixed(low, digits)}{' to ' if min(low, high) < 0 else '–'}{fixed(high, digits)}]"
 
 
 def ratio_text(ratio: float | None, low: float | None, high: float | None) -> str:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from two_processes import TwoProcesses
+
+sys.path.append(str(Path(__file__).parent))  # tests import the modules here that are no tests
 
 settings.register_profile("medprior", deadline=None)  # a slow machine is no failure
 settings.load_profile("medprior")
@@ -46,3 +54,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real images in {folder}, which are not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Iterator[TwoProcesses]:
+    """Two processes in one group, started at their first use; see `TwoProcesses.__call__`."""
+    from two_processes import TwoProcesses
+
+    both = TwoProcesses()
+    yield both
+    both.end()

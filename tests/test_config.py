@@ -24,6 +24,20 @@ def test_a_method_is_a_section_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "read"), [("2", 2), ("ray", "ray"), ("ray://10.0.0.1:10001", "ray://10.0.0.1:10001")]
+)
+def test_cells_are_worked_on_by_processes_or_a_cluster(given: str, read: int | str) -> None:
+    assert load_settings(assignments=[f"study.workers={given}"]).study.workers == read
+    assert load_settings(overrides={"study.workers": given}).study.workers == read
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "true", "2.5", "dask", "ray://host", "http://host:10001"])
+def test_other_workers_are_refused_with_those_there_are(given: str) -> None:
+    with pytest.raises(SettingsError, match="a number of processes from 1 up, ray, or ray://host:port"):
+        load_settings(assignments=[f"study.workers={given}"])
+
+
+@pytest.mark.parametrize(
     ("assignment", "said"),
     [
         ("study.mintues=3", 'Nearest: "minutes"'),

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from medprior.errors import SettingsError, unknown
 
 Budget = int | Literal["all"]
 Adaptation = Literal["probe", "fine-tune"]
+CLUSTER = re.compile(r"ray|ray://\S+:\d{1,5}")
+
+
+def _workers(value: object) -> object:
+    """A number of processes from 1 up, or the address of a cluster."""
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    right = value >= 1 if type(value) is int else value is None or CLUSTER.fullmatch(str(value))
+    if not right:
+        raise PydanticCustomError("workers", "write a number of processes from 1 up, ray, or ray://host:port")
+    return value
+
+
+Workers = Annotated[int | str | None, BeforeValidator(_workers)]
 
 
 class Section(BaseModel):
@@ -29,6 +45,9 @@ class DataSettings(Section):
     label: tuple[str, ...] = Field((), description="label column; several make a multi-label task")
     split: str | None = Field(None, description="column of the published split, where it is not called split")
     masks: Path | None = Field(None, description="folder of masks to learn outlines from, where they are not beside")
+    groups: tuple[str, ...] = Field(
+        (), description="columns to score groups by, or none alone; those recognised by name when absent"
+    )
     unlabelled: Path | None = Field(None, description="a further folder of scans, which are only ever pre-trained on")
     size: int | None = Field(
         None, ge=16, le=1024, description="side of a view in pixels; chosen from the data when absent"
@@ -100,6 +119,10 @@ class StudySettings(Section):
     )
     tolerance: float = Field(1.0, ge=0, description="mm (or pixels) that two readers may differ by, for surface Dice")
 
+    primary: str | None = Field(
+        None, description="the comparison that counts, METHOD[@ENCODER]/probe or /fine-tune; the best arm when absent"
+    )
+    margin: float = Field(0.05, gt=0, lt=1, description="difference of the main metric that would matter")
     budgets: tuple[Budget, ...] = Field((), description="labelled patients, or all; chosen from the labels when absent")
     seeds: int = Field(3, ge=1, description="adaptation seeds")
     seed: int = Field(0, ge=0, description="the seed everything else is derived from")
@@ -109,7 +132,10 @@ class StudySettings(Section):
     repeats: int = Field(2, ge=1, description="repetitions of the cross-validation, each with folds of its own")
     free_validation: bool = Field(False, description="use a given validation split beyond the budget")
     threads: int | None = Field(None, ge=1, description="CPU threads: all cores to pre-train, one a cell when absent")
-    workers: int | None = Field(None, ge=1, description="processes that train cells on CPU; one per core when absent")
+    workers: Workers = Field(
+        None,
+        description="processes that train, ray (a cluster here) or ray://host:port; one per core or GPU when absent",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
 
 
@@ -167,6 +193,12 @@ def validate(tree: Mapping[str, Any]) -> Settings:
         given = first.get("input")
         do = f"Give another value with its option (medprior run --help) or with --set {where}=..."
         raise SettingsError(f"wrong value {given!r}: {first['msg'].lower()}", where=f"setting {where}", do=do) from None
+
+
+def given(settings: Settings) -> tuple[str, ...]:
+    """Names (`section.key`) of the settings that somebody gave, be it at their defaults; methods' own left out."""
+    sections = sorted(settings.model_fields_set - {"method"})
+    return tuple(f"{name}.{key}" for name in sections for key in sorted(getattr(settings, name).model_fields_set))
 
 
 def check_file(tree: Mapping[str, Any], file: Path) -> None:

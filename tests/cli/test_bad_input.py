@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from medprior.cli import main
 
 SETTINGS = [
     "pretrain.steps=2", "pretrain.batch_size=8", "adapt.steps=2", "study.folds=2", "study.repeats=1",
@@ -30,17 +27,12 @@ class Done:
 
 
 @pytest.fixture
-def medprior(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> object:
+def medprior(medprior: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> object:
     """Runs a command in this process."""
 
     def run(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["medprior", *map(str, words)])
         capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code = medprior(*words)
         printed = capsys.readouterr()
         return Done(code, printed.out, printed.err)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -12,18 +12,8 @@ import pytest
 import torch
 
 from medprior.backbones.factory import create_encoder
-from medprior.cli import main
 from medprior.tasks.outliner import Outliner
 from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
-
-
-def medprior(*words: object) -> int:
-    sys.argv = ["medprior", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -40,7 +30,7 @@ def best(tmp_path: Path) -> Path:
 
 
 def test_scans_are_outlined_and_the_same_command_keeps_them(
-    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    medprior: Callable[..., int], best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scans, out = tmp_path / "scans", tmp_path / "out"
     (scans / "p1").mkdir(parents=True)

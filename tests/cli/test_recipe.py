@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from medprior.cli import main
 from medprior.data.phantom import make_cohort
 
 RECIPE = """
@@ -35,16 +34,9 @@ def recipe(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "study.yaml"
 
 
-def medprior(*words: object) -> int:
-    sys.argv = ["medprior", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def test_a_recipe_ends_in_a_verdict(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_ends_in_a_verdict(
+    medprior: Callable[..., int], recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medprior("compare", recipe, "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert "Pool     10 further images" in printed
@@ -57,7 +49,7 @@ def test_a_recipe_ends_in_a_verdict(recipe: Path, tmp_path: Path, capsys: pytest
 
 
 def test_the_command_line_goes_before_the_recipe(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    medprior: Callable[..., int], recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--methods", "mae", "--backbone", "test_vit", "--seeds", "2", "--out", tmp_path / "out"]
     assert medprior("run", recipe, *words) == 0
@@ -66,12 +58,16 @@ def test_the_command_line_goes_before_the_recipe(
     assert "simclr" not in printed
 
 
-def test_a_recipe_beside_a_file_of_settings_is_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_beside_a_file_of_settings_is_refused(
+    medprior: Callable[..., int], recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medprior("compare", recipe, "--config", recipe) == 2
     assert "a recipe holds its settings itself" in capsys.readouterr().err
 
 
-def test_a_wrong_key_is_said_with_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_key_is_said_with_its_file(
+    medprior: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "wrong.yaml").write_text("scans: .\nstudy: {sedes: 3}\n")
     assert medprior("compare", tmp_path / "wrong.yaml") == 2
     said = capsys.readouterr().err
@@ -79,7 +75,9 @@ def test_a_wrong_key_is_said_with_its_file(tmp_path: Path, capsys: pytest.Captur
     assert 'Nearest: "seeds"' in said
 
 
-def test_a_method_is_shown_without_the_indents_of_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_is_shown_without_the_indents_of_its_code(
+    medprior: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medprior("methods", "simclr") == 0
     shown = capsys.readouterr().out.split("paper")[0].splitlines()
     assert not [line for line in shown if line.startswith(" ")]

@@ -198,3 +198,18 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "out" / "outlines").touch()
     with pytest.raises(OutputError, match="a file"):
         drawn(CUBES, tmp_path / "scans", tmp_path / "out")
+
+
+def test_outlines_in_colours_are_counted_again(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for name, side in (("some", 8), ("none", 0)):
+        grey = np.zeros((20, 31), np.uint8)
+        grey[4 : 4 + side, 10 : 10 + side] = 200
+        Image.fromarray(grey).save(tmp_path / "scans" / f"{name}.png")
+    colours = replace(SQUARES, values=(0, 0xFF8000))
+    _, first = drawn(colours, tmp_path / "scans", tmp_path / "out")
+    _, again = drawn(colours, tmp_path / "scans", tmp_path / "out")
+    assert [outline.voxels for outline in first] == [outline.voxels for outline in again] == [(0,), (64,)]
+    assert all(outline.kept for outline in again)
+    with Image.open(tmp_path / "out" / "outlines" / "some.png") as image:
+        assert image.getpixel((10, 4)) == (255, 128, 0)

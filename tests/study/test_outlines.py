@@ -9,20 +9,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from medprior.config import Settings, load_settings
 from medprior.data.phantom import make_cohort
 from medprior.errors import LabelError, RunError
-from medprior.study.cells import Bench
-from medprior.study.outlining import annotated, kept_decoder, kept_maps, score_outlines
+from medprior.study.arms import Cell, Grid, Pretraining
+from medprior.study.cells import Bench, start_encoder
+from medprior.study.outlining import (
+    annotated,
+    kept_decoder,
+    kept_maps,
+    score_outlines,
+    train_segmenter,
+    unkept_decoders,
+    volumes_of,
+)
+from medprior.study.pretraining import run_pretraining
 from medprior.study.study import Outcome, run_study
 from medprior.tasks.outliner import Outliner
+from medprior.tasks.segmentation import Segmenter
+from medprior.training.segment import predict_logits
 
 SMALL = [
     "data.size=16", "pretrain.methods=[genesis]", "pretrain.backbone=unet_4", "pretrain.steps=2",
     "pretrain.batch_size=4", "adapt.steps=2", "adapt.crops=2", "adapt.overlap=0.0", "study.budgets=[2, all]",
     "study.seeds=1", "study.folds=2", "study.repeats=1", "study.threads=1", "study.workers=1",
 ]  # fmt: skip
+
+PAIRS = (("genesis", "unet_4"), ("dae", "unet_4"), ("mae", "vit_micro_patch8"))
 
 
 def small(*more: str) -> Settings:
@@ -79,12 +95,50 @@ def test_the_worst_the_middle_and_the_best_are_kept_for_the_report(outcome: Outc
 def test_the_decoder_of_the_pretraining_is_kept_unless_a_fresh_one_is_asked_for(outcome: Outcome) -> None:
     store = outcome.ground.store.resident("cpu")
     cell = next(cell for cell in outcome.grid.cells() if cell.pretraining is not None)
-    from medprior.study.cells import start_encoder
-
     for settings, kept in ((outcome.settings, True), (small("adapt.decoder=fresh"), False)):
         bench = Bench(outcome.ground, store, settings, {2: 1, 6: 1}, outcome.out)
-        encoder = start_encoder(bench, cell, 0)
-        assert (kept_decoder(bench, cell, encoder) is not None) == kept
+        found = kept_decoder(bench, cell, start_encoder(bench, cell, 0))
+        assert (found is not None) == kept
+        assert not any(name.startswith("image.") for name in found or ())
+
+
+@pytest.fixture(scope="module")
+def bench(outcome: Outcome) -> Bench:
+    """After further pre-trainings of two steps: one whose decoder sees the image, one whose decoder is of tokens."""
+    store, settings = outcome.ground.store.resident("cpu"), small("pretrain.methods=[dae, mae]")
+    for method, backbone in PAIRS[1:]:
+        run_pretraining(outcome.ground, store, settings, Pretraining(method, backbone, 0, 0), 2, outcome.out)
+    return Bench(outcome.ground, store, settings, {2: 4, 6: 4}, outcome.out)
+
+
+def test_outlines_begin_with_the_decoder_of_dae_and_the_model_taken_home_keeps_it(
+    bench: Bench, outcome: Outcome, tmp_path: Path
+) -> None:
+    cell = Cell("dae", "unet_4", "fine-tune", 2, 0, 0, Pretraining("dae", "unet_4", 0, 0))
+    left = load_file(bench.out / cell.pretraining.folder / "parts" / "decoder.safetensors")
+    rows = annotated(bench.ground, bench.ground.budget(2, 0, 0))
+
+    def trained(steps: int) -> Segmenter:
+        recipe = replace(bench.recipe_of(cell), steps=steps)
+        return train_segmenter(bench, cell, start_encoder(bench, cell, 0), rows, recipe, seed=0)
+
+    start = trained(0).decoder.state_dict()
+    assert any(name.startswith("image.") for name in left)
+    assert all(torch.equal(start[name], value) for name, value in left.items() if not name.startswith("heads."))
+    model = trained(4).to(memory_format=torch.contiguous_format)  # other layouts are rounded otherwise
+    Outliner.load(outcome.out / "best")[0].save(tmp_path, model)
+    outliner, again = Outliner.load(tmp_path)
+    assert outliner.sees_image
+    here, there = (predict_logits(one, volumes_of(bench), 0, outliner.shape) for one in (model, again))
+    torch.testing.assert_close(there, here, rtol=0, atol=1e-6)
+
+
+def test_a_decoder_that_could_not_be_kept_is_said_once_for_its_arm(bench: Bench) -> None:
+    grid = Grid(PAIRS, ("fine-tune",), (2, 6), seeds=2, pretrain_seeds=1, folds=2)
+    (said,) = unkept_decoders(bench, grid)
+    assert "mae trained with vit_micro_patch8" in said and "fresh" in said
+    asked = replace(bench, settings=small("adapt.decoder=fresh"))
+    assert unkept_decoders(asked, grid) == []
 
 
 def test_the_same_call_trains_nothing_again_and_another_is_refused(outcome: Outcome, cohort: Path) -> None:
@@ -106,4 +160,4 @@ def test_settings_that_came_later_stand_at_their_defaults(outcome: Outcome, coho
     facts = json.loads(record.read_text())
     del facts["settings"]["study"]["tolerance"]
     record.write_text(json.dumps(facts))
-    assert replace(run_study(cohort, None, outcome.settings, outcome.out)).verdict == outcome.verdict
+    assert run_study(cohort, None, outcome.settings, outcome.out).verdict == outcome.verdict

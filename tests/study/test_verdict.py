@@ -1,6 +1,7 @@
 """Verdicts on constructed studies: pre-training helps, hurts, cannot be told, too few patients."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from medprior.errors import RunError
-from medprior.study.findings import Saving
+from medprior.study.findings import Saving, examine
 from medprior.study.phrases import short
 from medprior.study.results import Arm, CellResult, StudyResults
 from medprior.study.verdict import make_verdict, print_verdict
@@ -18,6 +19,7 @@ HELPS = {"scratch": (0.62, 0.72, 0.85), "scratch-2x": (0.63, 0.73, 0.85), "mae":
 HURTS = {"scratch": (0.80, 0.86, 0.92), "scratch-2x": (0.80, 0.86, 0.92), "mae": (0.62, 0.70, 0.80)}
 SAME = {"scratch": (0.70, 0.78, 0.84), "scratch-2x": (0.70, 0.78, 0.84), "mae": (0.70, 0.78, 0.84)}
 BUDGETS = (20, 80, 320)
+MAE, SCRATCH = Arm("mae", "resnet18", "fine-tune"), Arm("scratch", "resnet18", "scratch")
 
 
 def study(curves: Mapping[str, tuple[float, ...]], *, patients=400, seeds=5, runs=1, folds=1, encoder="resnet18"):
@@ -114,10 +116,44 @@ def test_hurting_is_said_as_a_loss():
 
 
 def test_equal_arms_cannot_be_told_apart():
-    verdict = make_verdict(study(SAME), facts={})
+    verdict = make_verdict(study(SAME, patients=40), facts={})
     assert "includes zero: the two cannot be told apart here" in said(verdict)
     assert "helps" not in said(verdict)
     assert "hurts" not in said(verdict)
+
+
+def test_an_interval_inside_the_margin_is_called_equivalent():
+    close = study(SAME, patients=2000)
+    assert "all of it within 0.05 of zero: by that margin the two are equivalent" in said(make_verdict(close, facts={}))
+    strict = said(make_verdict(close, facts={"margin": 0.001}))
+    assert "equivalent" not in strict
+
+
+def test_what_more_patients_would_tell_is_said_and_true():
+    few = study(SAME, patients=40)
+    told = re.search(
+        r"difference of 0.05 with a chance of 80%, about ([\d,]+) more test patients", said(make_verdict(few, facts={}))
+    )
+    assert told is not None
+    enough = 40 + int(told[1].replace(",", ""))
+    found = examine(study(SAME, patients=enough // 2 * 2), "auroc").compare(MAE, SCRATCH, 20)
+    reach = (found.high - found.low) / 2
+    assert reach == pytest.approx(0.05 * norm.ppf(0.975) / (norm.ppf(0.975) + norm.ppf(0.8)), rel=0.25)
+
+
+def test_seeds_that_vary_too_much_are_not_mended_by_patients():
+    noisy = study({**SAME, "mae": (0.70, 0.78, 0.84)}, seeds=3)
+    assert "more test patients alone would not do" in said(make_verdict(noisy, facts={"margin": 0.004}))
+
+
+def test_the_comparison_named_beforehand_counts_though_another_arm_is_better():
+    curves = {**HELPS, "simclr": (0.70, 0.8, 0.86)}
+    verdict = make_verdict(study(curves), facts={"primary": Arm("simclr", "resnet18", "fine-tune")})
+    assert "SimCLR (resnet18, fine-tuned) reaches AUROC" in verdict["sentences"][0]
+    assert "picked as the best" not in said(verdict)
+    assert "The comparison of SimCLR at 20 labelled patients was named beforehand; all others are exploratory." in said(
+        verdict
+    )
 
 
 def test_too_few_patients_give_no_interval():

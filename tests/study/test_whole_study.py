@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from medprior.files import alone_in
 from medprior.report.assemble import report
 from medprior.study.alone import pretrain_alone
 from medprior.study.arms import Pretraining
+from medprior.study.executors.cluster import OnCluster
+from medprior.study.executors.connection import joined
 from medprior.study.prediction import embed_scans, predict_scans
 from medprior.study.study import Outcome, run_study
+from two_machines import TwoMachines
 
 SMALL = [
     "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.backbone=test_vit", "pretrain.steps=6",
@@ -58,7 +62,18 @@ def test_results_have_the_published_columns(outcome: Outcome) -> None:
     table = pd.read_csv(outcome.out / "results.csv")
     assert list(table) == ["arm", "budget", "seed", "adaptation", "metric", "value", "n_train", "n_test"]
     assert len(table[table["metric"] == "auroc"]) == 4 * 2 * 2
-    assert table["value"].between(0, 1).all()
+    least = (table["metric"] == "quadratic_kappa") * -1.0
+    assert table["value"].between(least, np.where(table["metric"] == "log_loss", np.inf, 1)).all()
+
+
+def test_results_are_the_same_whoever_salts_the_patients_keys(cohort: Path, tmp_path: Path) -> None:
+    brief = ["study.seeds=1", "study.budgets=[all]", "pretrain.steps=1", "adapt.adaptations=[probe]"]
+    written = []
+    for name in ("ours", "theirs"):
+        settings = small(*brief, f"data.salt={tmp_path / name}.salt")
+        out = run_study(cohort.parent, cohort, settings, tmp_path / name).out
+        written.append((out / "results.csv").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_no_encoder_saw_a_test_patient(outcome: Outcome) -> None:
@@ -99,6 +114,34 @@ def test_a_stopped_study_ends_as_one_that_was_not(outcome: Outcome, cohort: Path
 def test_two_processes_give_the_same_results(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
     run_study(cohort.parent, cohort, small("study.workers=2"), tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
+
+
+def test_a_cluster_gives_the_same_results_though_it_is_stopped_and_a_machine_dies(
+    outcome: Outcome, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done() -> int:
+        return len(list((tmp_path / "cells").glob("*.npz")))
+
+    def one_dies() -> bool:
+        if done() >= 12:
+            machines.lose_one()
+        return False
+
+    with TwoMachines() as machines:
+        polite = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setenv("RAY_ADDRESS", machines.address)
+        with pytest.raises(RunError, match="no machine of the cluster has the 2 CPUs of a cell"):
+            OnCluster("ray", tmp_path, threads=2, on_gpu=False).places()
+        with joined(machines.client):  # for both runs: processes of the cluster take long to import torch
+            assert signal.getsignal(signal.SIGTERM) is polite
+            there = small(f"study.workers={machines.client}")
+            with pytest.raises(Interrupted):
+                run_study(cohort.parent, cohort, there, tmp_path, stop=lambda: done() >= 4)
+            assert 4 <= done() < len(outcome.results.cells) - 12
+            run_study(cohort.parent, cohort, there, tmp_path, stop=one_dies)
+        assert machines.lost
+    assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
+    assert not [left for left in (*tmp_path.glob(".*"), *tmp_path.glob("cells/.*")) if left.name != ".lock"]
 
 
 def test_a_damaged_cell_is_done_again(outcome: Outcome, cohort: Path) -> None:

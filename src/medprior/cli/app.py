@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -16,6 +17,8 @@ from medprior import __version__
 from medprior.cli import options as o
 from medprior.cli.bench import bench
 from medprior.cli.display import Terminal
+from medprior.cli.paper import print_run
+from medprior.cli.suggest import suggest
 from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -140,8 +143,10 @@ def _study_command(everything: bool) -> Callable[..., None]:
         patient: o.Patient = None,
         label: o.Label = None,
         split: o.Split = None,
+        groups: o.Groups = None,
         free_validation: o.FreeValidation = False,
         dedupe: o.Dedupe = False,
+        workers: o.Workers = None,
         config: o.Config = None,
         set_: o.Set = None,
     ) -> None:
@@ -149,7 +154,8 @@ def _study_command(everything: bool) -> Callable[..., None]:
         settings = o.study_settings(
             config, set_, everything=everything, base=recipe.settings, methods=methods, backbone=backbone, size=size,
             budgets=budgets, seeds=seeds, minutes=minutes, patient=patient, label=label, split=split,
-            unlabelled=recipe.unlabelled, masks=recipe.masks, task=task, free_validation=free_validation, dedupe=dedupe,
+            groups=groups, unlabelled=recipe.unlabelled, masks=recipe.masks, task=task, free_validation=free_validation,
+            dedupe=dedupe, workers=workers,
         )  # fmt: skip
         private = {scans: "RECIPE.yaml", labels: "LABELS.csv", unlabelled: "POOL", config: "SETTINGS.yaml"}
         private[masks] = "MASKS"
@@ -319,6 +325,8 @@ def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
 
 
 app.command()(bench)
+app.command()(suggest)
+app.command("print")(print_run)
 
 
 @app.command()
@@ -374,9 +382,9 @@ def _study(
 
 
 def _shared_command(private: dict[Path | None, str]) -> str:
-    """This command as it may stand in a report: paths, which often name patients, give way to words."""
+    """This command as it may stand in a report: paths, which often name patients, and hosts give way to words."""
     words = {str(path): word for path, word in private.items() if path is not None}
-    shown = [words.get(_as_path(word), word) for word in sys.argv[1:]]
+    shown = [words.get(_as_path(word), re.sub(r"ray://\S+", "ray://HOST:PORT", word)) for word in sys.argv[1:]]
     for number, word in enumerate(shown):
         name, _, value = word.partition("=")
         if _as_path(value) in words or name in PRIVATE_SETTINGS:

@@ -29,6 +29,10 @@ Backbone = Annotated[str | None, typer.Option(help="Encoder, e.g. resnet18 or vi
 Size = Annotated[int | None, typer.Option(help="Side of a view in pixels.", show_default=False)]
 Budgets = Annotated[str | None, typer.Option(help="Labelled patients, e.g. 20,80,all.", show_default=False)]
 Seeds = Annotated[int | None, typer.Option(help="Adaptation seeds (default: 3).", show_default=False)]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="Processes that train, or a cluster: ray, ray://HOST:PORT (docs/scale.md).", show_default=False),
+]
 Minutes = Annotated[float | None, typer.Option(help="Time for the whole study (default: 30).", show_default=False)]
 Patient = Annotated[str | None, typer.Option(help="Column that names the patient.", show_default=False)]
 Label = Annotated[
@@ -39,6 +43,10 @@ Unlabelled = Annotated[
 ]
 Split = Annotated[
     str | None, typer.Option(help="Column of the published split, if not called split.", show_default=False)
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(help="Columns to score groups by, e.g. sex,age,site, or none (default: by name).", show_default=False),
 ]
 FreeValidation = Annotated[
     bool, typer.Option("--free-validation", help="Use a given validation split beyond the budget.")
@@ -75,9 +83,11 @@ def make_settings(
         "study.budgets": parse_budgets(options.get("budgets")),
         "study.seeds": options.get("seeds"),
         "study.minutes": options.get("minutes"),
+        "study.workers": options.get("workers"),
         "data.patient": options.get("patient"),
         "data.label": split_names(options.get("label")),
         "data.split": options.get("split"),
+        "data.groups": split_names(options.get("groups")),
         "data.unlabelled": options.get("unlabelled"),
         "data.masks": options.get("masks"),
         "study.task": options.get("task"),

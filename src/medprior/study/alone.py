@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from medprior.config import Settings
+from medprior.data.catalogfile import save_catalog
 from medprior.data.splits import Split
-from medprior.data.store.pixels import PixelStore
 from medprior.errors import SettingsError
 from medprior.files import alone_in, make_folder
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Pretraining
+from medprior.study.canvas import whole_canvas
 from medprior.study.choice import check_methods, chosen_methods
 from medprior.study.found import catalog_lines, write_problems
-from medprior.study.ground import Ground, common_modality, view_size
+from medprior.study.ground import Ground
 from medprior.study.plan import DEFAULT_MINUTES
 from medprior.study.pretraining import make_trainer, run_pretraining, training_preset
 from medprior.study.reading import index_all
@@ -28,7 +29,6 @@ from medprior.study.words import pixels_line
 from medprior.tasks.classification import Classification
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, never
-from medprior.views.recipe import base_recipe
 
 WARM, TIMED = 2, 5
 
@@ -72,24 +72,14 @@ def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, 
     for line in catalog_lines(catalog):
         progress.say(line)
     catalog.table["labelled"] = False
-    size, stored, _ = view_size(catalog, settings, on_gpu)
-    dims = len(catalog.table["shape"].iloc[0])
-    store = PixelStore.build(
-        catalog,
-        out / "store",
-        size=stored,
-        spatial_dims=dims,
-        ct_window=settings.data.ct_window,
-        workers=settings.data.workers,
-        progress=progress,
-    )
+    save_catalog(catalog, out / "catalog.parquet")
+    canvas = whole_canvas(catalog, settings, out, on_gpu, progress)
     nothing = np.empty(0, np.int64)
     split = Split(
         test=nothing, val=nothing, pool=nothing, unlabelled=np.arange(len(catalog)), given=False, fold=0, repeat=0
     )
-    low, high = settings.data.ct_window
-    base = base_recipe(common_modality(catalog), size, dims, units=high - low)
-    return Ground(catalog, Classification("multiclass", ()), (split,), store, base, (), settings.study.seed)
+    task = Classification("multiclass", ())
+    return Ground(catalog, task, (split,), canvas.store, canvas.base, (), settings.study.seed)
 
 
 def given_encoder(place: Path) -> str:

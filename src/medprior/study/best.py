@@ -15,8 +15,8 @@ from medprior.evaluation.metrics import score
 from medprior.evaluation.probes import fit_temperature, linear_probe
 from medprior.progress import Progress, silent
 from medprior.study.arms import Cell, Grid
+from medprior.study.canvas import common_modality
 from medprior.study.cells import Bench, hold_out, start_encoder
-from medprior.study.ground import common_modality
 from medprior.study.pretraining import seed_of
 from medprior.tasks.outliner import Outliner, is_outliner
 from medprior.tasks.predictor import Predictor, Preprocessing, learn_familiarity
@@ -94,7 +94,7 @@ def _train(bench: Bench, cell: Cell, train: Labelled, stop: Stop) -> Model:
     encoder = start_encoder(bench, cell, seed)
     if cell.adaptation == "probe":
         features = embed(encoder, bench.pixels, train.rows, ground.base)
-        groups = ground.patients[train.rows]
+        groups = ground.persons[train.rows]
         probe = linear_probe(features, train.targets, groups, task.kind, task.outputs, seed=seed)
         return Model(encoder, probe.weight, probe.bias)
     fitted = fit(encoder, task, bench.pixels, train, bench.recipe_of(cell), ground.base, seed=seed, stop=stop)

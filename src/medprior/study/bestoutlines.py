@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medprior.data.annotations.masklabels import written_values
 from medprior.evaluation.yardstick import Outlines
 from medprior.progress import Progress, silent
 from medprior.study.arms import Cell, Grid
+from medprior.study.canvas import common_modality
 from medprior.study.cells import INNER_FOLDS, Bench, hold_out, start_encoder
-from medprior.study.ground import common_modality
 from medprior.study.outlining import annotated, score_outlines, train_segmenter
 from medprior.study.pretraining import seed_of
 from medprior.tasks.outliner import Outliner
@@ -35,7 +36,7 @@ def take_home_outliner(
     ]
     rows = annotated(ground, ground.budget(budget, 0, 0))
     with progress.task("Choosing the model to take home", len(cells) + 1) as bar:
-        if len(np.unique(ground.patients[rows])) < INNER_FOLDS:
+        if len(np.unique(ground.persons[rows])) < INNER_FOLDS:
             cell, why = cells[-1], "nothing: too few annotated patients"
             bar.advance(len(cells))
         else:
@@ -69,7 +70,7 @@ def _dice(bench: Bench, model: Segmenter, rows: NDArray[np.int64], stop: Stop) -
     found = score_outlines(bench, model, rows, stop)
     yardstick = Outlines(found.targets.shape[1])
     there = yardstick.keep(found.targets.sum(0))
-    (value,) = yardstick.replicates("dice", found.scores, found.targets, bench.ground.persons[rows], None, there)
+    value = yardstick.estimate("dice", found.scores, found.targets, bench.ground.persons[rows], there).value
     return float(value)
 
 
@@ -77,7 +78,7 @@ def _outliner(bench: Bench, origin: dict[str, object]) -> Outliner:
     ground, settings = bench.ground, bench.settings
     return Outliner(
         names=ground.task.names,
-        values=ground.catalog.mask_classes,
+        values=written_values(mask["values"] for mask in ground.catalog.table["mask"] if mask is not None),
         shape=ground.base.shape,
         spacing=ground.volumes.index.settings.spacing,
         channels=ground.channels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,14 +15,14 @@ from medprior.backbones.encoder import Encoder
 from medprior.config import Settings
 from medprior.data.splits import grouped_folds
 from medprior.data.store.pixels import ResidentStore
+from medprior.evaluation.calibration import Calibration, calibrate
 from medprior.evaluation.metrics import score
-from medprior.evaluation.probes import linear_probe
+from medprior.evaluation.probes import Probe, linear_probe
 from medprior.study.arms import Cell
 from medprior.study.ground import Ground, Resident
 from medprior.study.outlining import annotated, score_outlines, train_segmenter
 from medprior.study.pretraining import encoder_of, features_of, make_encoder, seed_of
 from medprior.study.results import CellResult
-from medprior.tasks.segmentation import Segmentation
 from medprior.training.adapt import Classifier, Labelled, fit, predict, probabilities
 from medprior.training.descent import Recipe
 from medprior.training.interrupt import Stop, never
@@ -62,8 +62,8 @@ class Bench:
         adapt = self.settings.adapt
         return Recipe(
             steps=self.steps[budget],
-            batch_size=self.ground.crops or adapt.batch_size,
-            lr=adapt.outline_rate if self.ground.crops else adapt.learning_rates[0],
+            batch_size=self.ground.crops if self.ground.outlined else adapt.batch_size,
+            lr=adapt.outline_rate if self.ground.outlined else adapt.learning_rates[0],
             weight_decay=adapt.weight_decay,
             layer_decay=adapt.layer_decay,
             warmup=adapt.warmup,
@@ -88,7 +88,7 @@ def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[],
     began = time.perf_counter()
     ground = bench.ground
     seed = seed_of(ground.seed, "adapt", cell.backbone, cell.budget, cell.seed, cell.fold)
-    work = _outlined if isinstance(ground.task, Segmentation) else _classified
+    work = _outlined if ground.outlined else _classified
     made = work(bench, cell, seed, stop, tick)
     return CellResult(
         arm=cell.arm,
@@ -108,18 +108,24 @@ def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[],
         n_test=len(made.test),
         seconds=time.perf_counter() - began,
         steps=made.steps,
+        temperature=made.held.temperature,
+        thresholds=made.held.thresholds,
     )
 
 
 @dataclass(frozen=True)
 class _Made:
-    """Rows that were learnt from and tested, what came of the tested ones, and training steps."""
+    """Rows that were learnt from and tested, what came of the tested ones, and training steps.
+
+    `held` is what labels of the budget that were not learnt from say of the chances.
+    """
 
     rows: NDArray[np.int64]
     test: NDArray[np.int64]
     scores: NDArray[np.float64]
     targets: NDArray[np.float64]
     steps: int
+    held: Calibration = field(default_factory=Calibration)
 
 
 def _classified(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
@@ -127,11 +133,16 @@ def _classified(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[
     rows = ground.usable(ground.budget(cell.budget, cell.seed, cell.fold))
     test = ground.usable(ground.splits[cell.fold].test)
     test = test[_known(ground.targets[test])]
+    targets, task = ground.targets[test], ground.classification
     if cell.adaptation == "probe":
-        return _Made(rows, test, _probe(bench, cell, rows, test, seed), ground.targets[test], 0)
-    model, steps = _tuned(bench, cell, rows, seed, stop, tick)
-    logits = predict(model, bench.ground.classification, bench.pixels, test, ground.base)
-    return _Made(rows, test, probabilities(bench.ground.classification, logits), ground.targets[test], steps)
+        probe, features = _probe(bench, cell, rows, seed)
+        held = calibrate(probe.out_of_fold, ground.targets[rows], task.kind)
+        return _Made(rows, test, probe.predict_proba(features[test]), targets, 0, held)
+    model, steps, validation = _tuned(bench, cell, rows, seed, stop, tick)
+    held = Calibration()
+    if validation is not None:
+        held = calibrate(_chances(bench, model, validation.rows), validation.targets, task.kind)
+    return _Made(rows, test, _chances(bench, model, test), targets, steps, held)
 
 
 def _outlined(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
@@ -146,22 +157,24 @@ def _outlined(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[]
     return _Made(rows, test, found.scores, found.targets, recipe.steps)
 
 
-def _probe(
-    bench: Bench, cell: Cell, rows: NDArray[np.int64], test: NDArray[np.int64], seed: int
-) -> NDArray[np.float64]:
+def _chances(bench: Bench, model: Classifier, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    task = bench.ground.classification
+    return probabilities(task, predict(model, task, bench.pixels, rows, bench.ground.base))
+
+
+def _probe(bench: Bench, cell: Cell, rows: NDArray[np.int64], seed: int) -> tuple[Probe, NDArray[np.float32]]:
+    """A probe, and the features of all rows."""
     assert cell.pretraining is not None
     ground, task = bench.ground, bench.ground.classification
     features = features_of(bench.out / cell.pretraining.folder)
-    probe = linear_probe(
-        features[rows], ground.targets[rows], ground.patients[rows], task.kind, task.outputs, seed=seed
-    )
-    chances: NDArray[np.float64] = probe.predict_proba(features[test])
-    return chances
+    probe = linear_probe(features[rows], ground.targets[rows], ground.persons[rows], task.kind, task.outputs, seed=seed)
+    return probe, features
 
 
 def _tuned(
     bench: Bench, cell: Cell, rows: NDArray[np.int64], seed: int, stop: Stop, tick: Callable[[], None]
-) -> tuple[Classifier, int]:
+) -> tuple[Classifier, int, Labelled | None]:
+    """A model, its training steps, and the labels of its budget that it did not learn from."""
     encoder = start_encoder(bench, cell, seed)
     recipe = choose_rate(bench, encoder, rows, bench.recipe_of(cell), seed, stop)
     train, validation = inner_split(bench, cell, rows, seed)
@@ -178,7 +191,7 @@ def _tuned(
         stop=stop,
         tick=tick,
     )
-    return model, recipe.steps
+    return model, recipe.steps, validation
 
 
 def start_encoder(bench: Bench, cell: Cell, seed: int) -> Encoder:
@@ -224,7 +237,7 @@ def inner_split(bench: Bench, cell: Cell, rows: NDArray[np.int64], seed: int) ->
 
 def hold_out(ground: Ground, rows: NDArray[np.int64], seed: int) -> tuple[Labelled, Labelled]:
     """A fifth of the patients of `rows` apart, stratified; patients never cross."""
-    folds = grouped_folds(ground.patients[rows], _strata(ground.targets[rows]), INNER_FOLDS, seed)
+    folds = grouped_folds(ground.persons[rows], _strata(ground.targets[rows]), INNER_FOLDS, seed)
     train, held = rows[folds != 0], rows[folds == 0]
     return Labelled(train, ground.targets[train]), Labelled(held, ground.targets[held])
 

@@ -17,6 +17,7 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import GIVEN, IMAGENET, SCRATCH, Grid, Pretraining
 from medprior.study.ground import Ground
 from medprior.study.pretraining import suitable_backbone, training_preset
+from medprior.study.results import Arm
 
 CPU_METHODS, GPU_METHODS = ("mae",), ("simclr", "mae")
 """What is run when nothing was asked for: of the methods, MAE learns from the most images in a minute of a CPU."""
@@ -65,6 +66,27 @@ def check_methods(settings: Settings) -> None:
     for method in {*asked.methods, *_methods_of(asked), *settings.method}:
         training_preset(settings, method)
         make_config(method, settings.pretrain.preset, settings.method.get(method))
+
+
+def primary_arm(settings: Settings, grid: Grid) -> Arm | None:
+    """The arm of the comparison that was named beforehand.
+
+    Raises:
+        SettingsError: the study has no such arm, or several.
+    """
+    asked = settings.study.primary
+    if asked is None:
+        return None
+    arm, _, adaptation = asked.partition("/")
+    method, backbone = _parted(arm)
+    arms = [Arm(m, b, adapted) for m, b in grid.methods for adapted in grid.adaptations]
+    named = [one for one in arms if one.name == method and backbone in (None, one.encoder)]
+    found = [one for one in named if adaptation.strip() in ("", one.adaptation)]
+    if len(found) != 1:
+        what = f'"{asked}" names {len(found) or "no"} arms of this study'.replace("no arms", "no arm")
+        there = ", ".join(f"{one.name}@{one.encoder}/{one.adaptation}" for one in arms)
+        raise SettingsError(what, where="setting study.primary", do=f"Name one of: {there}")
+    return found[0]
 
 
 def without_missing(grid: Grid, ground: Ground, out: Path, progress: Progress = silent) -> Chosen:

@@ -65,31 +65,24 @@ def of_class(results: StudyResults, k: int, budget: int) -> StudyResults:
     return StudyResults(cells, "binary", ("rest", results.names[k]))
 
 
-def outline_scores(results: StudyResults, *, draws: int = 1000, seed: int = 0) -> list[OutlineScore]:
+def outline_scores(results: StudyResults) -> list[OutlineScore]:
     """Dice, HD95 and surface Dice of every class, for every arm and budget of a study that learns outlines.
 
     The test scans of a patient are averaged over seeds and folds first. What no patient has a value of is left out.
-
-    Args:
-        draws: bootstrap replicates.
     """
     models: dict[tuple[Arm, int], list[CellResult]] = {}
     for (arm, budget, _, _), cells in results.runs.items():
         models.setdefault((arm, budget), []).extend(cells)
-    return [
-        scored
-        for (arm, budget), cells in models.items()
-        for scored in _outlined(results, arm, budget, cells, draws, seed)
-    ]
+    return [scored for (arm, budget), cells in models.items() for scored in _outlined(results, arm, budget, cells)]
 
 
-def class_table(results: StudyResults, *, draws: int = 1000, seed: int = 0) -> pandas.DataFrame:
+def class_table(results: StudyResults) -> pandas.DataFrame:
     """Rows of classes.csv: `outline_scores`, a bound that cannot be given empty."""
     import pandas
 
     rows = [
         (*vars(one.arm).values(), one.budget, one.name, one.metric, *_values(one.score), one.patients, one.seeds)
-        for one in outline_scores(results, draws=draws, seed=seed)
+        for one in outline_scores(results)
     ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
@@ -112,9 +105,7 @@ def _seen(cell: CellResult, k: int, results: StudyResults) -> CellResult:
     )
 
 
-def _outlined(
-    results: StudyResults, arm: Arm, budget: int, cells: list[CellResult], draws: int, seed: int
-) -> list[OutlineScore]:
+def _outlined(results: StudyResults, arm: Arm, budget: int, cells: list[CellResult]) -> list[OutlineScore]:
     """The scores of one arm at one budget, class by class."""
     pooled = _by_patient(cells)
     seeds = len({cell.seed for cell in cells})
@@ -123,7 +114,7 @@ def _outlined(
         for metric in METRICS:
             patients = int(np.isfinite(pooled.of(metric)[:, label - 1]).sum())
             if patients:
-                score = patientmeans.patient_interval(pooled, metric, label=label, draws=draws, seed=seed)
+                score = patientmeans.patient_interval(pooled, metric, label=label)
                 found.append(OutlineScore(arm, budget, name, metric, score, patients, seeds))
     return found
 

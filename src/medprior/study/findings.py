@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medprior.errors import RunError
-from medprior.evaluation.curves import needed_budget, rising
-from medprior.evaluation.intervals import STILL, Difference, Interval, difference, interval, total_draws
-from medprior.evaluation.luck import Sample, Spread, lent, pooled, seed_spread
+from medprior.evaluation.curves import enclosed, needed_budget, rising
+from medprior.evaluation.intervals import (
+    Difference,
+    Interval,
+    difference,
+    interval,
+    patients_needed,
+)
+from medprior.evaluation.luck import Sample, Spread, lent, pooled, seed_spread, together
 from medprior.study.results import Arm, Points, StudyResults
 
 Array = NDArray[Any]
-_BOUNDS = (0.025, 0.975)
+STEPS = 8
+"""Points between two measured budgets at which the labels of a reference are tested."""
+MARGIN = 0.05
+"""A difference that would matter, where nobody said which."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,18 @@ class Saving:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything measured in a study under one metric; all comparisons are computed when asked for."""
+    """Everything measured in a study under one metric; all comparisons are computed when asked for.
+
+    Attributes:
+        primary: the arm that was named before the study began, if one was.
+        margin: a difference that would matter.
+    """
 
     results: StudyResults
     points: Points
     metric: str
-    seed: int = 0
+    primary: Arm | None = None
+    margin: float = MARGIN
 
     @property
     def smallest(self) -> int:
@@ -82,6 +97,13 @@ class Findings:
         arms = [arm for arm in self.arms if not arm.scratch and self.has(arm, budget)]
         return sorted(arms, key=lambda arm: -self.sample(arm, budget).mean)
 
+    def judged(self, budget: int) -> tuple[Arm, int]:
+        """The arm that a verdict at `budget` is about, the primary one or the best, and from how many it was picked."""
+        if self.primary is not None and self.has(self.primary, budget):
+            return self.primary, 1
+        arms = self.pretrained(budget)
+        return arms[0], len(arms)
+
     def best_scratch(self, budget: int) -> Arm | None:
         """The best training from scratch over all encoders and both lengths."""
         arms = [arm for arm in self.arms if arm.scratch and self.has(arm, budget)]
@@ -92,6 +114,12 @@ class Findings:
         ours, theirs = self.sample(arm, budget), self.sample(other, budget)
         others = self._other_pairs(arm, other, budget)
         return difference(ours, theirs, self.smallest, level=1 - 0.05 / picked_from, others=others)
+
+    def needed(self, arm: Arm, other: Arm, budget: int, *, picked_from: int = 1) -> float:
+        """Test patients that would show a difference of `margin`, see `intervals.patients_needed`."""
+        ours, theirs = self.sample(arm, budget), self.sample(other, budget)
+        others = self._other_pairs(arm, other, budget)
+        return patients_needed(ours, theirs, self.margin, level=1 - 0.05 / picked_from, others=others)
 
     def savings(self) -> Iterator[Saving]:
         """Labels saved by every pre-trained arm at each of its budgets, against each of its references."""
@@ -113,22 +141,35 @@ class Findings:
         budgets = np.array(self.budgets(reference))
         means = np.array([[self.sample(reference, int(b)).mean for b in budgets]])
         (least,), (most,) = needed_budget(budgets, rising(means), np.array([self.sample(arm, budget).mean]))
-        reason = self.at(arm, budget).reason
-        if reason:
-            return Saving(arm, reference, budget, least / budget, most / budget, 0.0, np.inf, reason)
-        curves = np.stack([self._draws(reference, int(b)) for b in budgets], axis=1)
-        ours = self._draws(arm, budget)
-        fewest, furthest = needed_budget(budgets, rising(curves), ours)
-        if min(np.ptp(ours), np.ptp([fewest, furthest])) < STILL:
-            reason = "the scores are the same whichever test patients are drawn"
-            return Saving(arm, reference, budget, least / budget, most / budget, 0.0, np.inf, reason)
-        low = float(np.quantile(fewest, _BOUNDS[0], method="inverted_cdf")) / budget
-        high = float(np.quantile(furthest, _BOUNDS[1], method="inverted_cdf")) / budget
-        return Saving(arm, reference, budget, least / budget, most / budget, low, high)
+        low, high, reason = self._span(arm, reference, budget)
+        return Saving(arm, reference, budget, least / budget, most / budget, low / budget, high / budget, reason)
 
-    def _draws(self, arm: Arm, budget: int) -> Array:
-        others = self._other_arms(arm, budget)
-        return total_draws(self.sample(arm, budget), seed=self.seed, arm=self.arms.index(arm), others=others)
+    def _span(self, arm: Arm, reference: Arm, budget: int) -> tuple[float, float, str]:
+        """Fewest and most labels with which the reference may be as good as the arm, and why they are open if so.
+
+        Every number of labels is tested by the difference there, between measured budgets on the line between them.
+        """
+        if reason := self.at(arm, budget).reason:
+            return 0.0, np.inf, reason
+        nodes, found = [], []
+        for labels, sample, near in self._curve(reference):
+            others = together(self._other_arms(arm, budget), self._other_arms(reference, near))
+            nodes.append(labels)
+            found.append(difference(self.sample(arm, budget), sample, self.smallest, others=others))
+        if any(one.reason for one in found):
+            return 0.0, np.inf, "the scores are the same whichever test patients are drawn"
+        bounds = np.array([(one.low, one.high) for one in found], np.float64)
+        return *enclosed(np.array(nodes), bounds[:, 0], bounds[:, 1]), ""
+
+    def _curve(self, arm: Arm) -> Iterator[tuple[float, Sample, int]]:
+        """Labels, scores there and the nearest measured budget, along an arm's learning curve."""
+        budgets = self.budgets(arm)
+        for first, second in pairwise(budgets):
+            for step in range(STEPS):
+                share = step / STEPS
+                between = self.sample(arm, first).towards(self.sample(arm, second), share)
+                yield first * (second / first) ** share, between, first if share < 0.5 else second
+        yield budgets[-1], self.sample(arm, budgets[-1]), budgets[-1]
 
     @cached_property
     def _alone(self) -> dict[tuple[Arm, int], Spread]:
@@ -162,13 +203,16 @@ class Findings:
         return lent(by_budget[budget], pooled(list(by_budget.values())))
 
 
-def examine(results: StudyResults, metric: str, *, draws: int = 1000, seed: int = 0) -> Findings:
-    """Score a study. Raises RunError when it holds no finished run, or a run that no metric can score."""
+def examine(results: StudyResults, metric: str, **facts: Any) -> Findings:
+    """Score a study; `facts` are the other attributes of `Findings`.
+
+    Raises RunError when it holds no finished run, or a run that no metric can score.
+    """
     if not results.runs:
         raise RunError("the study has no finished result yet", do="Repeat the command: it goes on where it stopped")
-    points = results.points(metric, draws=draws, seed=seed)
+    points = results.points(metric)
     if not all(np.isfinite(sample.mean) for sample in points.samples.values()):
         raise RunError(
             "the test patients are all of one class, so nothing can be scored", do="Choose another test split"
         )
-    return Findings(results, points, metric, seed)
+    return Findings(results, points, metric, **facts)

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from medprior.config import Settings
-from medprior.data.store.pixels import ResidentStore
-from medprior.data.volumestore.resident import ResidentVolumes
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Grid
 from medprior.study.cells import Bench
 from medprior.study.ground import Ground, Resident
-from medprior.study.outlining import annotated, score_outlines
+from medprior.study.outlining import annotated, score_outlines, volumes_of
 from medprior.study.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.study.workers import cell_threads
@@ -33,7 +31,7 @@ def measure_rates(
 ) -> Rates:
     """Time a few real steps of every training the study will run; nothing learnt here is kept."""
     pretrain, adapt, embedded, tested = {}, {}, {}, {}
-    rows = ground.usable(ground.splits[0].pool)
+    bench, rows = Bench(ground, store, settings, {}, Path()), ground.usable(ground.splits[0].pool)
     with progress.task("Measuring this machine", len(grid.methods) + len(grid.backbones)) as bar:
         for method, backbone in grid.methods:
             if method in BORROWED:
@@ -45,23 +43,22 @@ def measure_rates(
             bar.advance()
         for backbone in grid.backbones:
             with threads(cell_threads(settings)):
-                if isinstance(store, ResidentVolumes):
-                    adapt[backbone], tested[backbone] = _outlining(ground, store, backbone, rows, settings)
+                if ground.outlined:
+                    adapt[backbone], tested[backbone] = _outlining(bench, backbone, rows)
                     embedded[backbone] = 0.0
                 else:
-                    adapt[backbone], embedded[backbone] = _adaptation(ground, store, backbone, rows, settings)
+                    adapt[backbone], embedded[backbone] = _adaptation(bench, backbone, rows)
             bar.advance()
     return Rates(pretrain, adapt, embedded, tested)
 
 
-def _adaptation(
-    ground: Ground, store: ResidentStore, backbone: str, rows: np.ndarray, settings: Settings
-) -> tuple[float, float]:
+def _adaptation(bench: Bench, backbone: str, rows: np.ndarray) -> tuple[float, float]:
     """Seconds of a step, and of one embedded image."""
+    ground, store = bench.ground, bench.pixels
     encoder = make_encoder(ground, store, backbone, fold=0, seed=0)
     labelled = Labelled(rows, ground.targets[rows])
     marks = _Marks(store.device)
-    recipe = Recipe(steps=WARM + TIMED + 1, batch_size=settings.adapt.batch_size, average=1e-6)
+    recipe = Recipe(steps=WARM + TIMED + 1, batch_size=bench.settings.adapt.batch_size, average=1e-6)
     fit(encoder, ground.classification, store, labelled, recipe, ground.base, seed=0, tick=marks.set)
     some = rows[:256]
     began = time.perf_counter()
@@ -69,10 +66,9 @@ def _adaptation(
     return marks.step(), (time.perf_counter() - began) / len(some)
 
 
-def _outlining(
-    ground: Ground, store: ResidentVolumes, backbone: str, rows: np.ndarray, settings: Settings
-) -> tuple[float, float]:
+def _outlining(bench: Bench, backbone: str, rows: np.ndarray) -> tuple[float, float]:
     """Seconds of a step, and of one scan that is outlined and scored."""
+    ground, store = bench.ground, volumes_of(bench)
     encoder = make_encoder(ground, store, backbone, fold=0, seed=0)
     marks, learnt = _Marks(store.device), annotated(ground, rows)
     recipe = Recipe(steps=WARM + TIMED + 1, batch_size=ground.crops, average=1e-6)
@@ -80,7 +76,6 @@ def _outlining(
     model = fit_segmenter(
         encoder, task, store, learnt, recipe, ground.base, foreground=foreground, seed=0, tick=marks.set
     )
-    bench = Bench(ground, store, settings, {}, Path())
     some = annotated(ground, ground.splits[0].test)[: WARM + 1]
     score_outlines(bench, model, some[:1])  # imports what measures surfaces
     began = time.perf_counter()

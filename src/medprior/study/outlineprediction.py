@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medprior.data.annotations.masklabels import colour_numbers
 from medprior.data.catalog import Catalog, build_catalog
 from medprior.data.readers import read
 from medprior.data.scan import Source
@@ -160,9 +161,10 @@ class _Drawing:
         """What an outline holds that was drawn before; None where it is gone or damaged."""
         reader, _ = _ENDINGS[self.outliner.spatial_dims]
         try:
-            found = read(Source(reader, (name,)), self.folder).pixels[0]
+            pixels = read(Source(reader, (name,)), self.folder).pixels
         except DataError:
             return None
+        found = colour_numbers(pixels) if len(pixels) == 3 else pixels[0]
         same = found.shape == self._shape(row)
         return _counted(found, self.outliner.values) if same else None
 

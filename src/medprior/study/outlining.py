@@ -19,9 +19,10 @@ from medprior.errors import DataError
 from medprior.evaluation.segmentation import Scores, score_labels
 from medprior.evaluation.yardstick import packed
 from medprior.files import replace_file
-from medprior.study.arms import Cell
+from medprior.study.arms import Cell, Grid, Pretraining
 from medprior.study.ground import Ground
-from medprior.tasks.segmentation import Segmenter, fits, make_decoder
+from medprior.study.pretraining import encoder_of
+from medprior.tasks.segmentation import Segmentation, Segmenter, fits, joins_image, make_decoder
 from medprior.training.descent import Recipe
 from medprior.training.interrupt import Stop, check, never
 from medprior.training.segment import fit_segmenter, predict_logits
@@ -72,17 +73,41 @@ def train_segmenter(
 
 
 def kept_decoder(bench: Bench, cell: Cell, encoder: Encoder) -> Mapping[str, Tensor] | None:
-    """The decoder that the pre-training left beside its encoder, if it is one of the same kind and to be kept."""
+    """The decoder that the pre-training left beside its encoder, if outlines can be learnt with it and it is to be
+    kept."""
+    weights = _left_decoder(bench, cell.pretraining) if cell.pretraining else None
+    return weights if weights is not None and _serves(encoder, bench.ground.outlines, weights) else None
+
+
+def unkept_decoders(bench: Bench, grid: Grid) -> list[str]:
+    """A sentence for every arm whose decoder was to be kept and is of a kind that outlines are not learnt with."""
+    if not bench.ground.outlined:
+        return []
+    task, found = bench.ground.outlines, []
+    for method, backbone in grid.methods:
+        which = Pretraining(method, backbone, fold=0, seed=0)
+        weights = _left_decoder(bench, which)
+        if weights is not None and not _serves(encoder_of(bench.out / which.folder, bench.store), task, weights):
+            found.append(
+                f"The decoder that {method} trained with {backbone} is of another kind than that of outlines: its arm "
+                "began with a fresh one."
+            )
+    return found
+
+
+def _left_decoder(bench: Bench, which: Pretraining) -> Mapping[str, Tensor] | None:
+    """What a pre-training kept beside its encoder; nothing where a fresh decoder was asked for."""
     from safetensors.torch import load_file
 
-    if cell.pretraining is None or bench.settings.adapt.decoder == "fresh":
+    file = bench.out / which.folder / "parts" / "decoder.safetensors"
+    if bench.settings.adapt.decoder == "fresh" or not file.exists():
         return None
-    file = bench.out / cell.pretraining.folder / "parts" / "decoder.safetensors"
-    if not file.exists():
-        return None
-    weights = load_file(file, device=str(bench.store.device))
-    decoder = make_decoder(encoder, bench.ground.outlines, bench.settings.adapt.supervise)
-    return weights if fits(decoder, weights) else None
+    return load_file(file, device=str(bench.store.device))
+
+
+def _serves(encoder: Encoder, task: Segmentation, weights: Mapping[str, Tensor]) -> bool:
+    """Whether outlines can be learnt with a decoder of these weights on the maps of this encoder."""
+    return fits(make_decoder(encoder, task, sees_image=joins_image(weights)), weights)
 
 
 def annotated(ground: Ground, rows: NDArray[np.int64]) -> NDArray[np.int64]:

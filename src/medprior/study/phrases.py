@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -78,6 +79,17 @@ def verdict_of(value: Difference) -> str:
     if value.low is None or value.high is None:
         return "unknown"
     return "better" if value.low > 0 else "worse" if value.high < 0 else "same"
+
+
+def equivalent(value: Difference, margin: float) -> bool:
+    """Whether the whole interval is closer to zero than what would matter."""
+    return value.low is not None and value.high is not None and -margin < value.low and value.high < margin
+
+
+def roughly(number: float) -> int:
+    """A number that is known roughly, with two digits."""
+    scale = int(10 ** max(0, math.floor(math.log10(number)) - 1))
+    return max(1, math.ceil(number / scale)) * scale
 
 
 def labels_saved(saving: Saving, budgets: list[int], words: Words) -> str:

@@ -16,7 +16,7 @@ from medprior.data.store.pixels import PixelStore
 from medprior.errors import DataError
 from medprior.files import make_folder, write_text
 from medprior.progress import Progress, silent
-from medprior.study.ground import common_modality
+from medprior.study.canvas import common_modality
 from medprior.study.outlineprediction import outline_scans
 from medprior.study.predicted import Predicted, as_csv, unreadable_said
 from medprior.tasks.outliner import is_outliner

@@ -13,7 +13,7 @@ from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder, follows_spacing
 from medprior.backbones.weights import load_encoder, save_encoder
 from medprior.config import Settings
-from medprior.data.volumestore.resident import ResidentVolumes
+from medprior.data.store.pixels import ResidentStore
 from medprior.errors import MedpriorError, unknown
 from medprior.files import make_folder, replace_file
 from medprior.methods import METHODS
@@ -22,7 +22,6 @@ from medprior.methods.method import DataFacts, Method, TrainingPreset
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, IMAGENET, Pretraining
 from medprior.study.ground import Ground, Resident
-from medprior.tasks.segmentation import Segmentation
 from medprior.training.adapt import embed
 from medprior.training.diagnosis import Diagnosis, Labels
 from medprior.training.interrupt import Stop, never
@@ -173,7 +172,7 @@ def run_pretraining(
             "settings": settings.model_dump(mode="json", include={"pretrain": True, "method": True}, exclude=UNTOLD),
         },
     )
-    if run.finished and _is_whole(folder, embedded=not isinstance(store, ResidentVolumes)):
+    if run.finished and _is_whole(folder, embedded=not ground.outlined):
         return folder
     if which.method in BORROWED:
         weights = IMAGENET if which.method == IMAGENET else settings.pretrain.weights or ""
@@ -197,7 +196,7 @@ def run_pretraining(
 
 def known_labels(ground: Ground, fold: int) -> Labels | None:
     """What is known of the scans an encoder of `fold` may see; None without any label."""
-    if isinstance(ground.task, Segmentation):
+    if ground.outlined:
         return None
     split = ground.splits[fold]
     rows = ground.usable(np.sort(np.concatenate([split.val, split.pool])))
@@ -256,8 +255,9 @@ def _save_parts(trainer: Trainer, folder: Path) -> None:
 
 def _save_features(ground: Ground, store: Resident, encoder: Encoder, folder: Path, progress: Progress) -> None:
     """For the probes of a study that classifies."""
-    if isinstance(store, ResidentVolumes):
+    if ground.outlined:
         return
+    assert isinstance(store, ResidentStore)
     labelled = ground.usable(np.flatnonzero(ground.catalog.table["labelled"].to_numpy()))
     table = np.zeros((len(ground.catalog), encoder.embed_dim), np.float32)
     with progress.task("Embedding", len(labelled), "images") as bar:

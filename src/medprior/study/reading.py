@@ -29,7 +29,14 @@ def read_catalog(
     found, pool = _index_both(scans, settings, out, progress)
     catalog = found
     if labels is not None:
-        catalog = join_labels(found, labels, patient=data.patient, label=data.label or None, split=data.split)
+        catalog = join_labels(
+            found,
+            labels,
+            patient=data.patient,
+            label=data.label or None,
+            split=data.split,
+            outlines=asks_for_outlines(settings),
+        )
     if pool is None:
         return catalog
     return without_labelled_copies(join_pool(catalog, renamed(pool, found, catalog)), progress)
@@ -49,12 +56,18 @@ def for_task(
     Raises:
         LabelError: no mask can be used.
     """
-    task, masks = settings.study.task, settings.data.masks
+    masks, guessed = settings.data.masks, settings.study.task == "auto"
     beside = not labelled and catalog.labels is None and bool(catalog.table["mask"].notna().any())
-    if task == "segment" or (task == "auto" and (masks is not None or beside)):
+    if asks_for_outlines(settings) or (guessed and beside):
         cache, workers = out / "index-masks.parquet", settings.data.workers
         return label_by_masks(catalog, masks, cache=cache, workers=workers, progress=progress)
     return catalog
+
+
+def asks_for_outlines(settings: Settings) -> bool:
+    """Whether the settings alone say that outlines are learnt, whatever lies in the folder."""
+    task = settings.study.task
+    return task == "segment" or (task == "auto" and settings.data.masks is not None)
 
 
 def index_all(scans: Path, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:

@@ -15,7 +15,7 @@ from medprior.study.plan import Schedule
 
 SCHEMA = 1
 FREE = {
-    "data": {"workers", "salt", "placement", "unlabelled", "masks"},
+    "data": {"workers", "salt", "placement", "unlabelled", "masks", "groups"},
     "study": {"seeds", "minutes", "threads", "workers", "device"},
     "pretrain": {"checkpoint_seconds", "compile"},
 }

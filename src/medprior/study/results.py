@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.errors import RunError
+from medprior.evaluation.calibration import Calibration
 from medprior.evaluation.luck import Sample
+from medprior.evaluation.measures import Estimate
 from medprior.evaluation.yardstick import Yardstick, yardstick_of
 from medprior.files import replace_file, said_plainly, write_json
 
 if TYPE_CHECKING:
     import pandas
-
-    from medprior.evaluation.resampling import PatientDraws
 
 Array = NDArray[Any]
 SCHEMA = "medprior.cell/2"
@@ -51,7 +51,8 @@ class CellResult:
     `budget` counts labelled patients, `budget_images` their images. `fold` tells the test sets of a cross-validated
     study apart, over all repeats. `rows` (N,) are catalog rows, `scores` and `targets` what the yardstick of the task
     takes (`evaluation.yardstick`), `patients` (N,) a number or name for each image's patient, the same in every cell;
-    numbers keep names out of the files.
+    numbers keep names out of the files. `temperature` and `thresholds` are those of its `held`: None where no label of
+    the budget was held out, and in cells of older versions.
     """
 
     arm: str
@@ -71,6 +72,13 @@ class CellResult:
     n_test: int
     seconds: float = 0.0
     steps: int = 0
+    temperature: float | None = None
+    thresholds: Sequence[Sequence[float | None]] | None = None
+
+    @property
+    def held(self) -> Calibration:
+        """What labels inside the budget that were not learnt from say of its chances."""
+        return Calibration(self.temperature, self.thresholds)
 
     @property
     def key(self) -> Arm:
@@ -162,20 +170,28 @@ class StudyResults:
         """Classes or labels that count in the mean, (K,): of labels those with enough test patients."""
         return self.yardstick.keep(self.smallest)
 
-    def points(self, metric: str, *, draws: int = 1000, seed: int = 0) -> Points:
-        """Scores of every arm and budget, on the test patients and on `draws` resamplings of them."""
-        patients, targets = self.test
-        drawn = self.yardstick.draw(patients, targets, replicates=draws, seed=seed)
-        scored = {
-            id(cell): (self.score(metric, cell), self._measured(metric, cell, drawn))
-            for cells in self.runs.values()
-            for cell in cells
-        }
+    def can(self, metric: str, cells: Sequence[CellResult]) -> bool:
+        """Whether all these cells have what a metric needs: some need a temperature or thresholds."""
+        return self.yardstick.can(metric, self.test[0], [cell.held for cell in cells])
+
+    def points(self, metric: str) -> Points:
+        """Scores of every arm and budget, and how far every test patient moves them.
+
+        An arm and a budget of which some run lacks what the metric needs (see `can`) are left out.
+        """
+        strata = self.yardstick.strata(*self.test)
         samples: dict[tuple[Arm, int], list[tuple[int, int, float, Array]]] = {}
+        lacking = {key[:2] for key, cells in self.runs.items() if not self.can(metric, cells)}
         for (arm, budget, chance, run), cells in self.runs.items():
-            value = _mean([scored[id(cell)][0] for cell in cells])
-            spread = _mean_draw(np.stack([scored[id(cell)][1] for cell in cells]))
-            samples.setdefault((arm, budget), []).append((chance, run, value, spread))
+            if (arm, budget) in lacking:
+                continue
+            found = [(cell, self.estimate(metric, cell)) for cell in cells]
+            # A small fold may lack a class: it counts for nothing then.
+            measured = [(cell, one) for cell, one in found if one.measured]
+            value = float(np.mean([one.value for _, one in measured])) if measured else float("nan")
+            moves = [strata.spread(cell.patients, one.pulls) for cell, one in measured]
+            moved = np.mean(moves, axis=0) if moves else np.zeros(len(strata.patients))
+            samples.setdefault((arm, budget), []).append((chance, run, value, moved))
         counted = self.smallest[self.keep]
         return Points(
             {key: _sample(entries) for key, entries in samples.items()}, int(counted.min()) if len(counted) else 0
@@ -183,14 +199,16 @@ class StudyResults:
 
     def score(self, metric: str, cell: CellResult) -> float:
         """One cell's score over the labels that count."""
-        return float(self._measured(metric, cell, None)[0])
+        return self.estimate(metric, cell).value
 
-    def _measured(self, metric: str, cell: CellResult, drawn: PatientDraws | None) -> Array:
-        return self.yardstick.replicates(metric, cell.scores, cell.targets, cell.patients, drawn, self.keep)
+    def estimate(self, metric: str, cell: CellResult) -> Estimate:
+        """The same with the pull of every test image."""
+        return self.yardstick.estimate(metric, cell.scores, cell.targets, cell.patients, self.keep, cell.held)
 
     def table(self, metrics: Sequence[str] = ()) -> pandas.DataFrame:
         """Rows of results.csv: per arm, budget and seed the mean over folds, of every metric unless some are named.
 
+        A metric that needs a temperature, thresholds or patients with several images has rows where those are.
         `n_train` is the mean number of training images, `n_test` the number of distinct test images. An arm is named
         with its encoder when the study has several.
         """
@@ -203,6 +221,8 @@ class StudyResults:
             trained = round(float(np.mean([cell.n_train for cell in cells])))
             tested = len(np.unique(np.concatenate([cell.rows for cell in cells])))
             for metric in metrics or self.yardstick.all:
+                if not self.can(metric, cells):
+                    continue
                 value = _mean([self.score(metric, cell) for cell in cells])
                 rows.append((name, budget, seed, arm.adaptation, metric, value, trained, tested))
         return pandas.DataFrame(rows, columns=list(COLUMNS))
@@ -218,19 +238,11 @@ def _run(cell: CellResult) -> int:
 
 
 def _sample(entries: list[tuple[int, int, float, Array]]) -> Sample:
-    seeds, runs, values, draws = zip(*entries, strict=True)
-    return Sample(np.array(values), np.stack(draws), np.array(seeds), np.array(runs))
+    seeds, runs, values, moves = zip(*entries, strict=True)
+    return Sample(np.array(values), np.stack(moves), np.array(seeds), np.array(runs))
 
 
 def _mean(values: list[float]) -> float:
     """Mean over the folds that can be scored: a small one may lack a class."""
     measured = [value for value in values if np.isfinite(value)]
     return float(np.mean(measured)) if measured else float("nan")
-
-
-def _mean_draw(draws: Array) -> Array:
-    """Mean over folds (F, R) -> (R,), of those folds in which a replicate has every class."""
-    measured = np.isfinite(draws)
-    count = measured.sum(0)
-    mean: Array = np.where(measured, draws, 0).sum(0) / np.maximum(count, 1)
-    return np.where(count > 0, mean, np.nanmean(draws[measured]) if measured.any() else 0.0)

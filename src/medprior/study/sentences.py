@@ -6,10 +6,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from medprior.evaluation.intervals import Difference, holm
+from medprior.evaluation.intervals import POWER, Difference, holm
 from medprior.evaluation.yardstick import TITLES
 from medprior.study.findings import Findings
-from medprior.study.phrases import Words, count, gap, labels_saved, listed, short, shown, verdict_of
+from medprior.study.phrases import (
+    Words,
+    count,
+    equivalent,
+    gap,
+    labels_saved,
+    listed,
+    roughly,
+    short,
+    shown,
+    verdict_of,
+)
 from medprior.study.results import Arm
 
 
@@ -19,16 +30,23 @@ def sentences(findings: Findings, words: Words) -> list[str]:
     if not measured:
         return [*_only_scratch(findings, words), _evidence(findings, words)]
     first, last = min(measured), max(measured)
-    best = findings.pretrained(first)[0]
+    best, _ = findings.judged(first)
     said = [*_main(findings, words, best, first), *_rivals(findings, words, best, first)]
     said += list(_saved(findings, words, best, first))
     if last > first:
         said += _at_the_end(findings, words, last)
     said += _others(findings, words, best, first)
     said.append(_evidence(findings, words))
-    if last > first or len(findings.pretrained(first)) > 1:
-        said.append(f"The comparison at {words.labels(first)} is the main one; the others are exploratory.")
-    return said
+    return [*said, *_standing_of(findings, words, best, first, last)]
+
+
+def _standing_of(findings: Findings, words: Words, best: Arm, first: int, last: int) -> Iterator[str]:
+    """Which comparison counts, and what the others are."""
+    at = f"at {words.labels(first)}"
+    if findings.primary == best:
+        yield f"The comparison of {words.title(best)} {at} was named beforehand; all others are exploratory."
+    elif last > first or len(findings.pretrained(first)) > 1:
+        yield f"The comparison {at} is the main one; the others are exploratory."
 
 
 def _main(findings: Findings, words: Words, best: Arm, budget: int) -> list[str]:
@@ -44,10 +62,29 @@ def _main(findings: Findings, words: Words, best: Arm, budget: int) -> list[str]
     theirs = findings.at(reference, budget)
     note = "" if ours.reason else " (95% intervals in brackets)"
     first = f"{start} {title} {shown(ours)}; the same encoder from scratch reaches {shown(theirs)}{note}."
-    arms = len(findings.pretrained(budget))
+    _, arms = findings.judged(budget)
     contrast = findings.compare(best, reference, budget, picked_from=arms)
     rivals = _unbeaten(findings, words, best, budget) if verdict_of(contrast) == "better" else ""
-    return [first, _judged(contrast, rivals) + _widened(contrast, arms)]
+    said = [first, _judged(contrast, rivals, findings.margin) + _widened(contrast, arms)]
+    return said if _settled(contrast, findings.margin) else [*said, _wanted(findings, words, best, reference, budget)]
+
+
+def _settled(contrast: Difference, margin: float) -> bool:
+    """Whether more patients would tell nothing that matters: the arms differ, are equivalent, or cannot be judged."""
+    return verdict_of(contrast) != "same" or equivalent(contrast, margin)
+
+
+def _wanted(findings: Findings, words: Words, arm: Arm, other: Arm, budget: int) -> str:
+    """How many more test patients would tell a difference that matters."""
+    patients = len(np.unique(findings.results.test[0]))
+    needed = findings.needed(arm, other, budget, picked_from=findings.judged(budget)[1])
+    power, unit = f"with a chance of {POWER:.0%}", words.unit.removesuffix("s")
+    aim = f"To tell a difference of {findings.margin:g} {power}"
+    if not np.isfinite(needed):
+        return f"{aim}, more test {unit}s alone would not do: seeds and pre-training runs vary too much."
+    if needed <= patients:
+        return f"A difference of {findings.margin:g} would have been told {power}; a smaller one may be there."
+    return f"{aim}, about {roughly(needed - patients):,} more test {unit}s would be needed."
 
 
 def _unbeaten(findings: Findings, words: Words, best: Arm, budget: int) -> str:
@@ -56,21 +93,27 @@ def _unbeaten(findings: Findings, words: Words, best: Arm, budget: int) -> str:
     names = {longer: "scratch trained twice as long"} if findings.has(longer, budget) else {}
     if strongest is not None and strongest.encoder != best.encoder:
         names[strongest] = words.arm(strongest)
-    arms = len(findings.pretrained(budget))
+    _, arms = findings.judged(budget)
     how = {arm: verdict_of(findings.compare(best, arm, budget, picked_from=arms)) for arm in names}
     ends = {"worse": "is better than it", "same": "cannot be told apart from it", "unknown": "cannot be judged"}
     return " and ".join(f"{names[arm]} {ends[found]}" for arm, found in how.items() if found != "better")
 
 
-def _judged(contrast: Difference, rivals: str) -> str:
+def _judged(contrast: Difference, rivals: str, margin: float) -> str:
     helps = f"Pre-training helps at equal steps, but {rivals}" if rivals else "Pre-training helps here"
     said = {
         "better": f"{helps}: the paired difference{' at equal steps' * bool(rivals)} is {gap(contrast)}",
         "worse": f"Pre-training hurts here: the paired difference is {gap(contrast)}",
-        "same": f"The paired difference is {gap(contrast)}, which includes zero: the two cannot be told apart here",
+        "same": f"The paired difference is {gap(contrast)}, {_alike(contrast, margin)}",
         "unknown": f"The difference is {gap(contrast)}, but {contrast.reason}: nothing can be concluded",
     }
     return said[verdict_of(contrast)]
+
+
+def _alike(contrast: Difference, margin: float) -> str:
+    if equivalent(contrast, margin):
+        return f"all of it within {margin:g} of zero: by that margin the two are equivalent"
+    return "which includes zero: the two cannot be told apart here"
 
 
 def _widened(contrast: Difference, arms: int) -> str:
@@ -97,7 +140,7 @@ def _rivals(findings: Findings, words: Words, best: Arm, budget: int) -> Iterato
 
 
 def _against(findings: Findings, words: Words, arm: Arm, other: Arm, budget: int) -> str:
-    contrast = findings.compare(arm, other, budget, picked_from=len(findings.pretrained(budget)))
+    contrast = findings.compare(arm, other, budget, picked_from=findings.judged(budget)[1])
     said = {
         "better": f"{words.title(arm)} is better by {gap(contrast)}",
         "worse": f"it beats {words.title(arm)} (difference {gap(contrast)})",
@@ -118,13 +161,13 @@ def _saved(findings: Findings, words: Words, best: Arm, budget: int) -> Iterator
 
 
 def _at_the_end(findings: Findings, words: Words, budget: int) -> list[str]:
-    best = findings.pretrained(budget)[0]
+    best, arms = findings.judged(budget)
     reference = Arm("scratch", best.encoder, "scratch")
     start = f"With {words.labels(budget)}{_images(findings, budget)}, {words.arm(best)} reaches"
     reaches = f"{start} {shown(findings.at(best, budget))}"
     if not findings.has(reference, budget):
         return [f"{reaches}."]
-    contrast = findings.compare(best, reference, budget, picked_from=len(findings.pretrained(budget)))
+    contrast = findings.compare(best, reference, budget, picked_from=arms)
     said = {
         "better": f"pre-training still helps, by {gap(contrast)}",
         "worse": f"pre-training hurts, by {gap(contrast)}",

@@ -5,36 +5,44 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medprior.config import Settings
+from medprior.data.annotations.groups import check_groups, groups_lines
 from medprior.data.catalog import PATIENTS_UNKNOWN
+from medprior.data.catalogfile import save_catalog
 from medprior.errors import RunError
 from medprior.files import alone_in, make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Cell, Grid
 from medprior.study.best import is_whole, take_home
 from medprior.study.bestoutlines import take_home_outliner
+from medprior.study.bygroup import ByGroup, examine_by_group, groupings_of
+from medprior.study.calibration import calibration_table
 from medprior.study.cells import Bench
-from medprior.study.choice import Chosen, check_methods, chosen_methods, without_missing
+from medprior.study.choice import Chosen, check_methods, chosen_methods, primary_arm, without_missing
 from medprior.study.classes import class_table
 from medprior.study.found import write_problems, write_rows
 from medprior.study.ground import Ground, prepare
 from medprior.study.measure import measure_rates
+from medprior.study.outlining import unkept_decoders
 from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
 from medprior.study.pretraining import run_pretraining, training_preset
-from medprior.study.reading import for_task, read_catalog
+from medprior.study.reading import asks_for_outlines, for_task, read_catalog
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.scores import score_table
+from medprior.study.unread import check_adaptations
 from medprior.study.verdict import make_verdict
 from medprior.study.words import ground_lines, pixels_line, plan_lines
-from medprior.study.workers import work_off, worker_count
-from medprior.tasks.segmentation import Segmentation
+from medprior.study.workers import check_workers, work_off, worker_count
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never
+
+if TYPE_CHECKING:
+    import pandas
 
 FEW_PASSES = 10
 
@@ -49,6 +57,7 @@ class Outcome:
     settings: Settings
     results: StudyResults
     verdict: dict[str, Any]
+    by_group: ByGroup
     found: tuple[str, ...]
     planned: tuple[str, ...]
     best: dict[str, object]
@@ -61,8 +70,8 @@ def run_study(
 ) -> Outcome:
     """Folder in, verdict out. The same call on the same folder resumes.
 
-    Writes `results.csv`, `scores.csv`, `classes.csv` (of outlines), `verdict.json`, `best/` and everything in between
-    below `out`.
+    Writes `results.csv`, `scores.csv`, `classes.csv` (of outlines) or `calibration.csv`, `groups.csv`, `shortcuts.csv`,
+    `verdict.json`, `catalog.parquet`, `best/` and everything in between below `out`.
 
     Raises:
         MedpriorError: bad input, another study in `out`, no space; or Interrupted. Finished cells stay.
@@ -70,6 +79,9 @@ def run_study(
     began = time.perf_counter()
     device = pick_device(settings.study.device)
     check_methods(settings)
+    check_workers(settings)
+    check_adaptations(settings, asks_for_outlines(settings))
+    check_groups(settings.data.groups, labels)
     make_folder(out)
     with alone_in(out), computing(settings.study.threads):
         return _run(scans, labels, settings, out, device, began, progress, stop)
@@ -89,17 +101,21 @@ def _run(
     read = read_catalog(scans, labels, settings, out, progress)
     catalog = for_task(read, settings, out, progress, labelled=labels is not None)
     record.same_data(catalog.fingerprint())
+    groupings, ungrouped = groupings_of(catalog, labels, settings.data)
     write_problems(catalog, out)
     write_rows(catalog, out)
+    save_catalog(catalog, out / "catalog.parquet")
     ground = prepare(catalog, settings, out, device.type == "cuda", progress)
     store = ground.store.resident(device, settings.data.placement)
     chosen = without_missing(make_grid(ground, settings, device.type == "cuda"), ground, out, progress)
     grid = chosen.grid
+    primary_arm(settings, grid)
     found = tuple(ground_lines(ground, settings, device.type == "cuda"))
     for line in found:
         progress.say(line)
     schedule = _schedule(record, ground, grid, settings, store, began, progress)
     planned = (pixels_line(store), *plan_lines(ground, grid, schedule, settings, chosen.skipped))
+    planned = (*planned, *groups_lines(groupings, ungrouped))
     for line in planned:
         progress.say(line)
     for which in grid.pretrainings():
@@ -109,13 +125,26 @@ def _run(
     bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
     results = _adapt(bench, grid, progress, stop)
     verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds), chosen))
-    _write(out, results, verdict)
+    by_group = examine_by_group(results, ground, grid.methods, groupings, out)
+    verdict = by_group.said_in(verdict, results)
+    _write(out, results, verdict, by_group)
     kept = record.best() if is_whole(out / "best") else None
-    take = take_home_outliner if isinstance(ground.task, Segmentation) else take_home
+    take = take_home_outliner if ground.outlined else take_home
     best = kept or take(bench, grid, out / "best", progress=progress, stop=stop)
     record.keep_best(best)
     return Outcome(
-        ground, grid, schedule, settings, results, verdict, found, planned, best, out, time.perf_counter() - began
+        ground,
+        grid,
+        schedule,
+        settings,
+        results,
+        verdict,
+        by_group,
+        found,
+        planned,
+        best,
+        out,
+        time.perf_counter() - began,
     )
 
 
@@ -126,8 +155,8 @@ def make_grid(ground: Ground, settings: Settings, on_gpu: bool = False) -> Grid:
         SettingsError: an unknown method, or an encoder a method cannot use.
     """
     return Grid(
-        methods=chosen_methods(settings, ground.spatial_dims, on_gpu, isinstance(ground.task, Segmentation)),
-        adaptations=("fine-tune",) if isinstance(ground.task, Segmentation) else settings.adapt.adaptations,
+        methods=chosen_methods(settings, ground.spatial_dims, on_gpu, ground.outlined),
+        adaptations=("fine-tune",) if ground.outlined else settings.adapt.adaptations,
         budgets=ground.budgets,
         seeds=settings.study.seeds,
         pretrain_seeds=settings.pretrain.seeds,
@@ -159,13 +188,13 @@ def _schedule(
         images,
         rates,
         seconds=minutes * 60 - (time.perf_counter() - began),
-        batch_size=1 if ground.crops else settings.adapt.batch_size,  # a step has as many crops at any budget
+        batch_size=1 if ground.outlined else settings.adapt.batch_size,  # a step has as many crops at any budget
         embedded=int(ground.catalog.table["labelled"].sum()),
         tested=sum(len(split.test) for split in ground.splits),
         pretrain_steps=settings.pretrain.steps,
         adapt_steps=settings.adapt.steps,
         most_pretrain_steps=most,
-        workers=worker_count(settings, store.device),
+        workers=worker_count(settings, store.device, record.path.parent),
     )
     record.keep_schedule(schedule)
     return schedule
@@ -201,10 +230,13 @@ def _facts(bench: Bench, most_seeds: int, chosen: Chosen) -> dict[str, Any]:
     known = [warning for warning in ground.warnings if warning != PATIENTS_UNKNOWN]  # the verdict says it itself
     return {
         "patients_known": ground.catalog.patients_known,
-        "free_validation": settings.study.free_validation,
+        "primary": primary_arm(settings, chosen.grid),
+        "margin": settings.study.margin,
+        "free_validation": settings.study.free_validation and not ground.outlined,
         "warnings": [
             *known,
             *chosen.skipped,
+            *unkept_decoders(bench, chosen.grid),
             *_given_warning(settings),
             *_fewer_seeds(settings, most_seeds),
             *_brief_warning(bench),
@@ -223,7 +255,7 @@ def _brief_warning(bench: Bench) -> list[str]:
     budget = max(bench.steps)
     images = len(bench.ground.budget(budget, 0, 0))
     each = bench.recipe(budget).batch_size
-    passes = bench.steps[budget] * (each if bench.ground.crops else min(each, images)) / images
+    passes = bench.steps[budget] * (each if bench.ground.outlined else min(each, images)) / images
     if passes >= FEW_PASSES:
         return []
     times = f"{passes:.0f} times" if passes >= 2 else "about once"
@@ -236,12 +268,20 @@ def _given_warning(settings: Settings) -> list[str]:
     return ["The given encoder may have seen test patients while it was pre-trained; medprior cannot know."]
 
 
-def _write(out: Path, results: StudyResults, verdict: dict[str, Any]) -> None:
+def _write(out: Path, results: StudyResults, verdict: dict[str, Any], by_group: ByGroup) -> None:
     with said_plainly(out):
-        text = results.table().to_csv(index=False, float_format="%.6f")
-        scores = score_table(results, verdict).to_csv(index=False, float_format="%.6f")
-        if results.kind == "segmentation":
-            write_text(out / "classes.csv", class_table(results).to_csv(index=False, float_format="%.6f"))
-    write_text(out / "results.csv", text)
-    write_text(out / "scores.csv", scores)
+        for name, table in _tables(results, verdict, by_group).items():
+            write_text(out / name, table.to_csv(index=False, float_format="%.6f"))
     write_json(out / "verdict.json", verdict)
+
+
+def _tables(results: StudyResults, verdict: dict[str, Any], by_group: ByGroup) -> dict[str, pandas.DataFrame]:
+    """The files of numbers that a study leaves, by name."""
+    outlined = results.kind == "segmentation"
+    own = {"classes.csv": class_table} if outlined else {"calibration.csv": calibration_table}
+    return {
+        **by_group.tables(),
+        **{name: make(results) for name, make in own.items()},
+        "results.csv": results.table(),
+        "scores.csv": score_table(results, verdict),
+    }

@@ -18,20 +18,21 @@ SCHEMA = "medprior.verdict/1"
 TINY = 50
 """Test patients below which the test set is called small."""
 _WIDTH = 100
+_EXAMINED = ("primary", "margin")
 
 
 def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Judge a study; the same cells and facts give the same verdict.
 
     `facts`, all optional: `metric` (that of the task), `patients_known` (True), `free_validation` (False), `leaks` and
-    `warnings` (sentences passed on), `titles` (what an arm is called), `draws` (1000 bootstrap replicates), `seed`.
+    `warnings` (sentences passed on), `titles` (what an arm is called), and those of `Findings`: `primary`, `margin`.
     Raises RunError when no run is finished.
 
     The reference is scratch of the same encoder at the same number of steps; scratch at twice the steps, and the best
     scratch over all encoders, stand beside it. Bounds that are None are open.
     """
     metric = facts.get("metric", results.yardstick.main)
-    findings = examine(results, metric, draws=facts.get("draws", 1000), seed=facts.get("seed", 0))
+    findings = examine(results, metric, **{name: facts[name] for name in _EXAMINED if name in facts})
     outlined = results.kind == "segmentation"
     unit = "patients" if facts.get("patients_known", True) else "scans" if outlined else "images"
     known = "annotated" if outlined else "labelled"

@@ -8,11 +8,13 @@ from medprior.config import Settings
 from medprior.data.pool import left_pool
 from medprior.data.store.resident import ResidentStore
 from medprior.study.arms import GIVEN, IMAGENET, Grid
+from medprior.study.canvas import view_size
 from medprior.study.crops import plan_crops
 from medprior.study.found import SHOWN, label_counts
-from medprior.study.ground import Ground, Resident, view_size
+from medprior.study.ground import Ground, Resident
 from medprior.study.plan import Schedule
 from medprior.study.pretraining import training_preset
+from medprior.study.unread import unread_lines
 
 WHERE = {
     "device": "in the memory of the GPU",
@@ -40,10 +42,11 @@ def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
 
 
 def _size_line(ground: Ground, settings: Settings, on_gpu: bool) -> str:
-    if ground.crops:
+    if ground.outlined:
         plan = plan_crops(ground.catalog, settings, on_gpu)
         by = " x ".join(map(str, plan.shape))
-        return f"Crops    {by} voxels, {plan.count} a step, because {plan.why}   (change with --size)"
+        units = "voxels" if len(plan.shape) == 3 else "pixels"
+        return f"Crops    {by} {units}, {plan.count} a step, because {plan.why}   (change with --size)"
     size, _, why = view_size(ground.catalog, settings, on_gpu)
     return f"Size     {size} px views, because {why}   (change with --size)"
 
@@ -91,9 +94,10 @@ def plan_lines(
         times = f", {runs} runs" if runs > 1 else ""
         lines.append(f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {batch} images{times}")
     steps_text = ", ".join(f"{b} ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
-    unit = "patients" if ground.catalog.patients_known else "images"
-    lines.append(f"         adapt at {steps_text} labelled {unit} x {grid.seeds} seeds; scratch at 1x and 2x the steps")
-    lines += [f"         {arm}" for arm in skipped]
+    known, scans = ("annotated", "scans") if ground.outlined else ("labelled", "images")
+    unit = "patients" if ground.catalog.patients_known else scans
+    lines.append(f"         adapt at {steps_text} {known} {unit} x {grid.seeds} seeds; scratch at 1x and 2x the steps")
+    lines += [*(f"         {arm}" for arm in skipped), *unread_lines(settings, ground.outlined)]
     minutes = max(1, round(schedule.seconds / 60))
     return [
         *lines,

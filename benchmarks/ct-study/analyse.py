@@ -26,7 +26,7 @@ def findings_of(folder: Path) -> Findings:
     cells = [CellResult.load(path.with_suffix("")) for path in sorted((folder / "cells").glob("*.json"))]
     classes = max(2, cells[0].scores.reshape(len(cells[0].scores), -1).shape[1])
     results = StudyResults(cells, "binary" if classes == 2 else "multiclass", tuple(map(str, range(classes))))
-    return examine(results, "auroc", draws=4000)
+    return examine(results, "auroc")
 
 
 def loss(found: Findings, arm: Arm) -> Sample:

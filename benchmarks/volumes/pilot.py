@@ -86,7 +86,7 @@ def dice(
     )  # fmt: skip
     found = []
     for row in held.tolist():
-        labels = predict_logits(model, store, row, ground.base.size, overlap=0.25).argmax(0)
+        labels = predict_logits(model, store, row, ground.base.shape, overlap=0.25).argmax(0)
         truth = torch.from_numpy(ground.volumes.mask(row).astype(np.int64))
         classes = range(1, ground.task.outputs)
         both = [((labels == k).sum() + (truth == k).sum(), ((labels == k) & (truth == k)).sum()) for k in classes]

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The studies of PLAN.md: sh benchmarks/volumes/run.sh OUT PART, from the repository. The same line resumes.
-#   main     the confirmatory part: scratch and Models Genesis on one U-Net at 4 volumes and at all
-#   doubled  the same pre-training for twice the steps, at 4 volumes
+#   main     the confirmatory part: scratch and Models Genesis on one U-Net at 4 volumes
+#   doubled  the same pre-training for twice the steps
+#   full     exploratory: all volumes, for more steps
 #   curve    exploratory: the budgets between
 #   others   exploratory: dae and spark on the same U-Net, mae on a transformer
 #   adrenal  exploratory: volumes to classify
@@ -14,10 +15,11 @@ outlines() {
         --set "adapt.decoder=$DECODER" --set adapt.steps=200 "$@"
 }
 case $part in
-main)    outlines --methods genesis --backbone unet_8 --budgets 4,all --seeds 10 --set pretrain.seeds=3 --set pretrain.steps=300 ;;
+main)    outlines --methods genesis --backbone unet_8 --budgets 4 --seeds 10 --set pretrain.seeds=3 --set pretrain.steps=300 ;;
 doubled) outlines --methods genesis --backbone unet_8 --budgets 4 --seeds 10 --set pretrain.seeds=3 --set pretrain.steps=600 ;;
+full)    outlines --methods genesis --backbone unet_8 --budgets all --seeds 3 --set pretrain.steps=300 --set adapt.steps=1500 ;;
 curve)   outlines --methods genesis --backbone unet_8 --budgets 2,8,16,64 --seeds 3 --set pretrain.steps=300 ;;
 others)  outlines --set "pretrain.arms=[dae@unet_8, spark@unet_8, mae@vit_micro_patch8]" --budgets 4,16,all --seeds 3 --set pretrain.steps=300 ;;
 adrenal) study "$data/adrenalmnist3d_64" --size 32 --methods simclr,mae --budgets 20,100,all --seeds 3 --minutes 60 ;;
-*)       echo "part is main, doubled, curve, others or adrenal" >&2; exit 2 ;;
+*)       echo "part is main, doubled, full, curve, others or adrenal" >&2; exit 2 ;;
 esac

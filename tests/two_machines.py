@@ -22,6 +22,7 @@ class TwoMachines:
 
     def __enter__(self) -> TwoMachines:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # for machines whose cores all have work
         self._before = signal.getsignal(signal.SIGTERM)
         from ray.cluster_utils import Cluster
 

@@ -13,6 +13,7 @@ import torch
 from medprior.config import load_settings
 from medprior.errors import RunError, SettingsError
 from medprior.study.executors.cluster import OnCluster
+from medprior.study.executors.connection import ATTEMPTS, patiently
 from medprior.study.executors.devices import devices_for
 from medprior.study.executors.machines import Mark, Sight, judge, look, machines_of, marked
 from medprior.study.workers import check_workers
@@ -87,3 +88,21 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="the Ray cluster cannot be reached") as caught:
             OnCluster(address, tmp_path, threads=1, on_gpu=False).places()
     assert caught.value.where == address
+
+
+@pytest.mark.parametrize(("refused", "asked"), [(0, 1), (ATTEMPTS - 1, ATTEMPTS), (ATTEMPTS, ATTEMPTS)])
+def test_a_busy_cluster_is_asked_again(refused: int, asked: int) -> None:
+    answers = iter([ConnectionAbortedError("too slow")] * refused + [None])
+    attempts = []
+
+    def connect() -> None:
+        attempts.append(next(answers))
+        if attempts[-1] is not None:
+            raise attempts[-1]
+
+    if refused < ATTEMPTS:
+        patiently(connect)
+    else:
+        with pytest.raises(ConnectionAbortedError):
+            patiently(connect)
+    assert len(attempts) == asked

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ LOCAL = "ray"
 """The address of a cluster that runs on this machine, or that RAY_ADDRESS names, else of a new one."""
 
 KNOCK_SECONDS = 10
+
+ATTEMPTS = 3
+"""A cluster that is busy may take longer to start what serves one driver than it waits for it itself."""
 
 
 def check_installed() -> None:
@@ -61,11 +64,26 @@ def _connect(ray: Any, address: str) -> None:
             ray.init(include_dashboard=False, **quiet)
         else:
             _knock(address)
-            ray.init(address, **quiet)
+            patiently(lambda: ray.init(address, **quiet))
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
-        what = f"the Ray cluster cannot be reached: {_first_line(error)}"
+        what = f"the Ray cluster cannot be reached: {_reason(error)}"
         do = "See that it runs (ray status), with the Ray and the Python of this machine; finished cells are kept"
         raise RunError(what, where=address, do=do) from None
+
+
+def patiently(connect: Callable[[], object]) -> None:
+    """Connect, again where a cluster gave up before it had begun.
+
+    Raises:
+        ConnectionAbortedError: it did so `ATTEMPTS` times.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            connect()
+            return
+        except ConnectionAbortedError:
+            if not left:
+                raise
 
 
 def _knock(address: str) -> None:
@@ -103,6 +121,13 @@ def _own_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _reason(error: BaseException) -> str:
+    """What a server says of its failure stands in the last line of a traceback, everything else in the first."""
+    if isinstance(error, ConnectionAbortedError):
+        return str(error).strip().splitlines()[-1].removeprefix("RuntimeError: ").rstrip(".")
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from medprior.evaluation.intervals import Difference, difference, holm
 from medprior.evaluation.luck import Sample
-from medprior.study.findings import Findings, examine
 from medprior.study.results import Arm, CellResult, StudyResults
+from medprior.study.verdict.findings import Findings, examine
 
 HERE = Path(__file__).parent
 PARTS = ("main", "doubled", "arms", "mr")

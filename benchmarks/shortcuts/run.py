@@ -23,9 +23,9 @@ import numpy as np
 from medprior.data.annotations.groups import Grouping
 from medprior.data.phantom import Anatomy, Sites, anatomy, render_xray
 from medprior.evaluation.probes import linear_probe
-from medprior.study.audit import Known, Suspect, audit_study, shortcut_warnings
-from medprior.study.findings import examine
 from medprior.study.results import CellResult, StudyResults
+from medprior.study.verdict.audit import Known, Suspect, audit_study, shortcut_warnings
+from medprior.study.verdict.findings import examine
 
 SITUATIONS = {
     "marked, and the ill go there": Sites(ill_in_south=0.8, marked=True, alike=True),

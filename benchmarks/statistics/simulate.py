@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from medprior.evaluation.curves import needed_budget, rising
 from medprior.evaluation.intervals import FEWEST, Interval, holm
 from medprior.evaluation.luck import Sample
-from medprior.study.findings import Findings
 from medprior.study.results import Arm, Points
+from medprior.study.verdict.findings import Findings
 
 Array = NDArray[Any]
 Cell = Mapping[str, Any]

@@ -17,7 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from medprior.study.results import CellResult, StudyResults
-from medprior.study.verdict import make_verdict
+from medprior.study.verdict.verdict import make_verdict
 
 PATIENTS, LABELS, ARMS, BUDGETS, SEEDS, SAMPLES = 10_000, 14, 5, (20, 80, 320, 1280, 5120), 5, 1000
 

@@ -30,8 +30,8 @@ from medprior.evaluation.suggestion import Images, typical, uncertain, uncertain
 from medprior.methods import METHODS
 from medprior.study.arms import Pretraining
 from medprior.study.ground import prepare
+from medprior.study.planning.reading import read_catalog
 from medprior.study.pretraining import features_of, run_pretraining
-from medprior.study.reading import read_catalog
 from medprior.training.device import computing, pick_device
 
 HERE = Path(__file__).parent

@@ -20,8 +20,8 @@ from medprior.backbones.encoder import Encoder
 from medprior.config import Settings, load_settings
 from medprior.study.ground import Ground, Resident, prepare
 from medprior.study.outlining import annotated
+from medprior.study.planning.reading import for_task, read_catalog
 from medprior.study.pretraining import make_encoder, make_trainer
-from medprior.study.reading import for_task, read_catalog
 from medprior.training.descent import Recipe
 from medprior.training.device import settle
 from medprior.training.segment import fit_segmenter, predict_logits

@@ -32,9 +32,9 @@ from medprior.report.content import (
 from medprior.report.embedding import Embedding
 from medprior.report.groups import GroupRow, Groups, ShortcutRow
 from medprior.report.reliability import Said
-from medprior.study.embeddingmap import Colouring, EmbeddingMap
-from medprior.study.errorsnearby import Mistake, Neighbour
 from medprior.study.results import Arm
+from medprior.study.verdict.embeddingmap import Colouring, EmbeddingMap
+from medprior.study.verdict.errorsnearby import Mistake, Neighbour
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BUDGETS = {21: 143, 53: 371, 106: 748, 425: 2911}

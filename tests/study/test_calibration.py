@@ -16,12 +16,12 @@ from medprior.evaluation.yardstick import BIASED
 from medprior.report.calibration import calibration, read_calibration
 from medprior.report.content import ReportContent
 from medprior.study.arms import Cell
-from medprior.study.calibration import COLUMNS, calibration_table
 from medprior.study.cells import Bench, inner_split, run_cell
 from medprior.study.results import CellResult, StudyResults
-from medprior.study.scores import score_table
 from medprior.study.study import Outcome, run_study
-from medprior.study.verdict import make_verdict
+from medprior.study.verdict.calibration import COLUMNS, calibration_table
+from medprior.study.verdict.scores import score_table
+from medprior.study.verdict.verdict import make_verdict
 from medprior.training.adapt import Labelled
 
 SETTINGS = [

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from medprior.config import load_settings
-from medprior.study.crops import MOST, plan_crops
+from medprior.study.planning.crops import MOST, plan_crops
 
 
 def catalog_of(shapes: list[tuple[int, ...]], spacings: list[tuple[float, ...] | None]) -> SimpleNamespace:

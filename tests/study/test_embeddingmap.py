@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medprior.study.embeddingmap import alike, best_pretrained, flattened, nearest_others, on_the_sphere
-from medprior.study.errorsnearby import wrong_answers
 from medprior.study.results import CellResult
+from medprior.study.verdict.embeddingmap import alike, best_pretrained, flattened, nearest_others, on_the_sphere
+from medprior.study.verdict.errorsnearby import wrong_answers
 
 
 def clouds(each: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

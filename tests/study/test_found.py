@@ -10,7 +10,7 @@ from PIL import Image
 
 from medprior.data.card import make_card
 from medprior.data.catalog import Catalog, build_catalog
-from medprior.study.found import catalog_lines, write_rows
+from medprior.study.planning.found import catalog_lines, write_rows
 
 
 def pictures(folder: Path, count: int = 6) -> Catalog:

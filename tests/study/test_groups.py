@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from medprior.data.annotations.groups import Grouping
-from medprior.study.audit import Known, audit_study, shortcut_warnings, suspect_table
-from medprior.study.findings import Findings, examine
-from medprior.study.groups import COLUMNS, examine_groups, group_table
 from medprior.study.results import Arm, CellResult, StudyResults
-from medprior.study.whofails import judged_arm, who_fails, worst_groups
+from medprior.study.verdict.audit import Known, audit_study, shortcut_warnings, suspect_table
+from medprior.study.verdict.findings import Findings, examine
+from medprior.study.verdict.groups import COLUMNS, examine_groups, group_table
+from medprior.study.verdict.whofails import judged_arm, who_fails, worst_groups
 
 PATIENTS, BUDGETS = 400, (20, 80)
 PEOPLE = np.arange(PATIENTS)

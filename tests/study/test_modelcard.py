@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from medprior.config import load_settings
-from medprior.study.modelcard import model_card, write_model_card
 from medprior.study.study import Outcome, run_study
+from medprior.study.takehome.modelcard import model_card, write_model_card
 
 BRIEF = [
     "data.size=32", "data.label=[label]", "pretrain.methods=[simclr]", "pretrain.backbone=test_resnet",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from medprior.data.catalog import Catalog, build_catalog
 from medprior.errors import DataError, OutputError
-from medprior.study.outlineprediction import write_outlines
-from medprior.study.outlinetable import Outline, table_of
+from medprior.study.takehome.outlineprediction import write_outlines
+from medprior.study.takehome.outlinetable import Outline, table_of
 from medprior.tasks.outliner import Outliner
 
 CUBES = Outliner(

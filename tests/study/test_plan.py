@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from medprior.study.arms import Grid
-from medprior.study.plan import SIDE_BY_SIDE, Rates, make_schedule
+from medprior.study.planning.plan import SIDE_BY_SIDE, Rates, make_schedule
 
 PAIR = ("mae", "vit")
 GRID = Grid((PAIR,), ("probe", "fine-tune"), (40, 160, 640), 3, 1, 1)

@@ -7,7 +7,7 @@ import pytest
 from medprior.config import load_settings
 from medprior.errors import SettingsError
 from medprior.study.arms import Grid
-from medprior.study.choice import primary_arm
+from medprior.study.planning.choice import primary_arm
 from medprior.study.results import Arm
 
 GRID = Grid(

@@ -19,9 +19,9 @@ from medprior.data.phantom import make_cohort
 from medprior.data.pool import in_pool, join_pool, renamed
 from medprior.errors import DataError, Interrupted, RunError, SettingsError
 from medprior.study.arms import IMAGENET
-from medprior.study.choice import check_methods, chosen_methods
-from medprior.study.reading import index_scans, read_catalog
-from medprior.study.recipe import read_recipe
+from medprior.study.planning.choice import check_methods, chosen_methods
+from medprior.study.planning.reading import index_scans, read_catalog
+from medprior.study.planning.recipe import read_recipe
 from medprior.study.study import Outcome, run_study
 
 SMALL = [

@@ -12,11 +12,11 @@ from medprior.errors import SettingsError
 from medprior.study.arms import SCRATCH, Cell
 from medprior.study.cells import Bench, run_cell
 from medprior.study.ground import Ground, prepare
-from medprior.study.plan import Schedule
-from medprior.study.reading import for_task, read_catalog
+from medprior.study.planning.plan import Schedule
+from medprior.study.planning.reading import for_task, read_catalog
+from medprior.study.planning.unread import CLASSIFYING, OUTLINING
+from medprior.study.planning.words import plan_lines
 from medprior.study.study import make_grid, run_study
-from medprior.study.unread import CLASSIFYING, OUTLINING
-from medprior.study.words import plan_lines
 
 SMALL = ["data.size=16", "study.budgets=[2, all]", "study.folds=2", "study.repeats=1"]
 CLASSIFY, OUTLINE = ["data.label=[label]", "study.budgets=[12]"], ["adapt.crops=2", "adapt.overlap=0.0"]

@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import norm
 
 from medprior.errors import RunError
-from medprior.study.findings import Saving, examine
-from medprior.study.phrases import short
 from medprior.study.results import Arm, CellResult, StudyResults
-from medprior.study.verdict import make_verdict, print_verdict
+from medprior.study.verdict.findings import Saving, examine
+from medprior.study.verdict.phrases import short
+from medprior.study.verdict.verdict import make_verdict, print_verdict
 
 HELPS = {"scratch": (0.62, 0.72, 0.85), "scratch-2x": (0.63, 0.73, 0.85), "mae": (0.78, 0.82, 0.86)}
 HURTS = {"scratch": (0.80, 0.86, 0.92), "scratch-2x": (0.80, 0.86, 0.92), "mae": (0.62, 0.70, 0.80)}

@@ -18,8 +18,8 @@ from medprior.study.alone import pretrain_alone
 from medprior.study.arms import Pretraining
 from medprior.study.executors.cluster import OnCluster
 from medprior.study.executors.connection import joined
-from medprior.study.prediction import embed_scans, predict_scans
 from medprior.study.study import Outcome, run_study
+from medprior.study.takehome.prediction import embed_scans, predict_scans
 from two_machines import TwoMachines
 
 SMALL = [

@@ -10,8 +10,8 @@ from medprior.data.catalog import build_catalog
 from medprior.data.store.pixels import PixelStore, ResidentStore
 from medprior.data.store.placement import Kind, Placement
 from medprior.errors import RunError
+from medprior.study.planning.words import pixels_line
 from medprior.study.record import Record
-from medprior.study.words import pixels_line
 
 
 @pytest.mark.parametrize(

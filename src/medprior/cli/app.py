@@ -22,7 +22,7 @@ from medprior.cli.suggest import suggest
 from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
 
 if TYPE_CHECKING:
-    from medprior.study.recipe import Recipe
+    from medprior.study.planning.recipe import Recipe
 
 app = typer.Typer(
     name="medprior",
@@ -114,7 +114,7 @@ def _recipe(
     scans: Path, labels: Path | None, masks: Path | None, unlabelled: Path | None, config: Path | None
 ) -> Recipe:
     """What SCANS and the options beside it name: a folder, or a recipe whose paths the options go before."""
-    from medprior.study.recipe import Recipe, is_recipe, read_recipe
+    from medprior.study.planning.recipe import Recipe, is_recipe, read_recipe
 
     if not is_recipe(scans):
         return Recipe(scans, labels, masks, unlabelled, {})
@@ -215,8 +215,8 @@ def index(
     from medprior.data.catalogfile import save_catalog
     from medprior.files import make_folder
     from medprior.report.card import data_card
-    from medprior.study.found import catalog_lines, write_problems, write_rows
-    from medprior.study.reading import read_catalog, store_all_volumes
+    from medprior.study.planning.found import catalog_lines, write_problems, write_rows
+    from medprior.study.planning.reading import read_catalog, store_all_volumes
 
     settings = o.make_settings(config, set_, patient=patient, label=label, split=split)
     terminal = Terminal()
@@ -305,7 +305,7 @@ def predict(
     A classifier refuses scans unlike those of its training. Label maps lie below OUT/outlines, named as their scans and
     in their space; those that the same model drew before are kept.
     """
-    from medprior.study.prediction import predict_scans
+    from medprior.study.takehome.prediction import predict_scans
 
     terminal = Terminal()
     done = predict_scans(predictor, scans, out, anyway=anyway, progress=terminal)
@@ -317,7 +317,7 @@ def predict(
 @app.command()
 def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
     """Write the pooled features of every scan (features.npy) with their files (features.csv)."""
-    from medprior.study.prediction import embed_scans
+    from medprior.study.takehome.prediction import embed_scans
 
     terminal = Terminal()
     count, width = embed_scans(encoder, scans, out, progress=terminal)
@@ -361,7 +361,7 @@ def _study(
     from medprior.report.assemble import report
     from medprior.report.card import data_card
     from medprior.study.study import run_study
-    from medprior.study.verdict import print_verdict
+    from medprior.study.verdict.verdict import print_verdict
     from medprior.training.interrupt import polite_stop
 
     if not isinstance(settings, Settings):

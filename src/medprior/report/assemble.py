@@ -32,9 +32,9 @@ from medprior.study.arms import BORROWED, Pretraining
 from medprior.study.canvas import common_modality
 from medprior.study.classes import class_scores
 from medprior.study.ground import Ground
-from medprior.study.modelcard import write_model_card
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
+from medprior.study.takehome.modelcard import write_model_card
 from medprior.training.run import Curves, Run, environment
 
 EXAMPLES, SHOWN_ROWS = 12, 6

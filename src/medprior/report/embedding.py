@@ -19,8 +19,8 @@ from medprior.report.pictures import data_uri
 from medprior.report.wording import fixed
 
 if TYPE_CHECKING:
-    from medprior.study.embeddingmap import Colouring, EmbeddingMap
-    from medprior.study.errorsnearby import Mistake
+    from medprior.study.verdict.embeddingmap import Colouring, EmbeddingMap
+    from medprior.study.verdict.errorsnearby import Mistake
 
 SIDE = 560
 SYMBOLS, CROWDED = 30, 500

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from medprior.report.embedding import TILES, Embedding
 from medprior.report.seen import as_bytes, small, whole
-from medprior.study.embeddingmap import EmbeddingMap, map_study
 from medprior.study.ground import Ground
 from medprior.study.study import Outcome
+from medprior.study.verdict.embeddingmap import EmbeddingMap, map_study
 
 
 def embedding_of(outcome: Outcome) -> Embedding | None:

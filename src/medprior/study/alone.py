@@ -18,14 +18,14 @@ from medprior.files import alone_in, make_folder
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Pretraining
 from medprior.study.canvas import whole_canvas
-from medprior.study.choice import check_methods, chosen_methods
-from medprior.study.found import catalog_lines, write_problems
 from medprior.study.ground import Ground
-from medprior.study.plan import DEFAULT_MINUTES
+from medprior.study.planning.choice import check_methods, chosen_methods
+from medprior.study.planning.found import catalog_lines, write_problems
+from medprior.study.planning.plan import DEFAULT_MINUTES
+from medprior.study.planning.reading import index_all
+from medprior.study.planning.words import pixels_line
 from medprior.study.pretraining import make_trainer, run_pretraining, training_preset
-from medprior.study.reading import index_all
 from medprior.study.record import Record
-from medprior.study.words import pixels_line
 from medprior.tasks.classification import Classification
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, never

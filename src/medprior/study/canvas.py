@@ -12,7 +12,7 @@ from medprior.data.catalog import Catalog
 from medprior.data.store.pixels import PixelStore
 from medprior.data.volumestore.volumes import VolumeStore
 from medprior.progress import Progress, silent
-from medprior.study.crops import plan_crops
+from medprior.study.planning.crops import plan_crops
 from medprior.views.recipe import ViewRecipe, base_recipe
 
 CPU_SIZE, GPU_SIZE = 64, 224

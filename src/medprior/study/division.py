@@ -12,7 +12,7 @@ from medprior.data.duplicates.copies import copies_said, without_copies
 from medprior.data.pool import in_pool
 from medprior.data.splits import Split, budget_rows, measurable_labels, study_splits
 from medprior.errors import LabelError
-from medprior.study.plan import default_budgets
+from medprior.study.planning.plan import default_budgets
 from medprior.tasks.classification import Classification
 from medprior.tasks.segmentation import Segmentation
 

@@ -23,7 +23,7 @@ from medprior.errors import LabelError
 from medprior.progress import Progress, silent
 from medprior.study.canvas import Canvas, crops_canvas, whole_canvas
 from medprior.study.division import divide, measured_labels, plan_budgets
-from medprior.study.unread import check_adaptations
+from medprior.study.planning.unread import check_adaptations
 from medprior.tasks.classification import Classification, Kind
 from medprior.tasks.segmentation import Segmentation
 from medprior.views.recipe import ViewRecipe

@@ -11,7 +11,7 @@ from medprior.config import Settings
 from medprior.errors import RunError
 from medprior.files import write_json
 from medprior.study.arms import BORROWED, Grid
-from medprior.study.plan import Schedule
+from medprior.study.planning.plan import Schedule
 
 SCHEMA = 1
 FREE = {

@@ -17,26 +17,26 @@ from medprior.errors import RunError
 from medprior.files import alone_in, make_folder, said_plainly, write_json, write_text
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Cell, Grid
-from medprior.study.best import is_whole, take_home
-from medprior.study.bestoutlines import take_home_outliner
-from medprior.study.bygroup import ByGroup, examine_by_group, groupings_of
-from medprior.study.calibration import calibration_table
 from medprior.study.cells import Bench
-from medprior.study.choice import Chosen, check_methods, chosen_methods, primary_arm, without_missing
 from medprior.study.classes import class_table
-from medprior.study.found import write_problems, write_rows
 from medprior.study.ground import Ground, prepare
-from medprior.study.measure import measure_rates
 from medprior.study.outlining import unkept_decoders
-from medprior.study.plan import DEFAULT_MINUTES, Schedule, make_schedule
+from medprior.study.planning.choice import Chosen, check_methods, chosen_methods, primary_arm, without_missing
+from medprior.study.planning.found import write_problems, write_rows
+from medprior.study.planning.measure import measure_rates
+from medprior.study.planning.plan import DEFAULT_MINUTES, Schedule, make_schedule
+from medprior.study.planning.reading import asks_for_outlines, for_task, read_catalog
+from medprior.study.planning.unread import check_adaptations
+from medprior.study.planning.words import ground_lines, pixels_line, plan_lines
 from medprior.study.pretraining import run_pretraining, training_preset
-from medprior.study.reading import asks_for_outlines, for_task, read_catalog
 from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
-from medprior.study.scores import score_table
-from medprior.study.unread import check_adaptations
-from medprior.study.verdict import make_verdict
-from medprior.study.words import ground_lines, pixels_line, plan_lines
+from medprior.study.takehome.best import is_whole, take_home
+from medprior.study.takehome.bestoutlines import take_home_outliner
+from medprior.study.verdict.bygroup import ByGroup, examine_by_group, groupings_of
+from medprior.study.verdict.calibration import calibration_table
+from medprior.study.verdict.scores import score_table
+from medprior.study.verdict.verdict import make_verdict
 from medprior.study.workers import check_workers, work_off, worker_count
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never

@@ -9,7 +9,7 @@ from typing import Literal
 from medprior.data.catalog import Catalog
 from medprior.data.store.pixels import PixelStore
 from medprior.files import write_text
-from medprior.study.predicted import as_csv
+from medprior.study.takehome.predicted import as_csv
 
 By = Literal["typical", "uncertain"]
 COLUMNS = (

@@ -10,8 +10,8 @@ import numpy as np
 
 from medprior.evaluation.luck import Sample
 from medprior.evaluation.yardstick import BIASED
-from medprior.study.findings import Findings
 from medprior.study.results import Arm, StudyResults
+from medprior.study.verdict.findings import Findings
 
 if TYPE_CHECKING:
     import pandas

@@ -19,8 +19,8 @@ from medprior.evaluation.yardstick import TITLES
 from medprior.files import write_text
 from medprior.study.arms import BORROWED, SCRATCH
 from medprior.study.canvas import common_modality
-from medprior.study.phrases import listed, title_of
 from medprior.study.study import Outcome
+from medprior.study.verdict.phrases import listed, title_of
 
 NAME = "model-card.md"
 ADAPTED = {

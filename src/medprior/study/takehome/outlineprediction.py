@@ -25,9 +25,9 @@ from medprior.data.writers.png import write_label_image
 from medprior.errors import DataError, OutputError
 from medprior.files import alone_in, make_folder, said_plainly, write_text
 from medprior.progress import Progress, silent
-from medprior.study.outlinetable import Outline, table_of
 from medprior.study.outlining import Labels, labels_of
-from medprior.study.predicted import Predicted, unreadable_said
+from medprior.study.takehome.outlinetable import Outline, table_of
+from medprior.study.takehome.predicted import Predicted, unreadable_said
 from medprior.tasks.outliner import Outliner, fingerprint
 from medprior.tasks.segmentation import Segmenter
 from medprior.training.device import pick_device

@@ -9,12 +9,12 @@ from medprior.data.pool import left_pool
 from medprior.data.store.resident import ResidentStore
 from medprior.study.arms import GIVEN, IMAGENET, Grid
 from medprior.study.canvas import view_size
-from medprior.study.crops import plan_crops
-from medprior.study.found import SHOWN, label_counts
 from medprior.study.ground import Ground, Resident
-from medprior.study.plan import Schedule
+from medprior.study.planning.crops import plan_crops
+from medprior.study.planning.found import SHOWN, label_counts
+from medprior.study.planning.plan import Schedule
+from medprior.study.planning.unread import unread_lines
 from medprior.study.pretraining import training_preset
-from medprior.study.unread import unread_lines
 
 WHERE = {
     "device": "in the memory of the GPU",

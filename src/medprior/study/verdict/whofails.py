@@ -9,10 +9,10 @@ import numpy as np
 from medprior.evaluation.intervals import Difference, Interval
 from medprior.evaluation.subgroups import GroupScore, comparisons, worst
 from medprior.evaluation.yardstick import TITLES
-from medprior.study.findings import Findings
-from medprior.study.groups import Column, GroupFindings
-from medprior.study.phrases import Words, count, gap, listed, shown
 from medprior.study.results import Arm
+from medprior.study.verdict.findings import Findings
+from medprior.study.verdict.groups import Column, GroupFindings
+from medprior.study.verdict.phrases import Words, count, gap, listed, shown
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from medprior.evaluation.intervals import FEWEST
-from medprior.study.findings import Findings, Saving, examine
-from medprior.study.phrases import Words
 from medprior.study.results import Arm, StudyResults
-from medprior.study.sentences import sentences
+from medprior.study.verdict.findings import Findings, Saving, examine
+from medprior.study.verdict.phrases import Words
+from medprior.study.verdict.sentences import sentences
 
 SCHEMA = "medprior.verdict/1"
 TINY = 50

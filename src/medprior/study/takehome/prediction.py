@@ -17,8 +17,8 @@ from medprior.errors import DataError
 from medprior.files import make_folder, write_text
 from medprior.progress import Progress, silent
 from medprior.study.canvas import common_modality
-from medprior.study.outlineprediction import outline_scans
-from medprior.study.predicted import Predicted, as_csv, unreadable_said
+from medprior.study.takehome.outlineprediction import outline_scans
+from medprior.study.takehome.predicted import Predicted, as_csv, unreadable_said
 from medprior.tasks.outliner import is_outliner
 from medprior.tasks.predictor import Predictor, Preprocessing
 from medprior.training.adapt import embed

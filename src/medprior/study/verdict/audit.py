@@ -23,12 +23,12 @@ from medprior.evaluation.intervals import Array, holm
 from medprior.evaluation.metrics import Kind
 from medprior.evaluation.yardstick import TITLES
 from medprior.study.arms import Pretraining
-from medprior.study.findings import Findings
-from medprior.study.groups import models_of
-from medprior.study.phrases import Words, shown
 from medprior.study.pretraining import features_of
 from medprior.study.results import Arm, StudyResults
-from medprior.study.whofails import judged_arm
+from medprior.study.verdict.findings import Findings
+from medprior.study.verdict.groups import models_of
+from medprior.study.verdict.phrases import Words, shown
+from medprior.study.verdict.whofails import judged_arm
 
 if TYPE_CHECKING:
     import pandas

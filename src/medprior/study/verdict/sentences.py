@@ -8,8 +8,9 @@ import numpy as np
 
 from medprior.evaluation.intervals import POWER, Difference, holm
 from medprior.evaluation.yardstick import TITLES
-from medprior.study.findings import Findings
-from medprior.study.phrases import (
+from medprior.study.results import Arm
+from medprior.study.verdict.findings import Findings
+from medprior.study.verdict.phrases import (
     Words,
     count,
     equivalent,
@@ -21,7 +22,6 @@ from medprior.study.phrases import (
     shown,
     verdict_of,
 )
-from medprior.study.results import Arm
 
 
 def sentences(findings: Findings, words: Words) -> list[str]:

@@ -12,8 +12,8 @@ from medprior.evaluation.intervals import Difference, Interval
 from medprior.methods import METHODS
 from medprior.methods.method import Method
 from medprior.study.arms import GIVEN, IMAGENET
-from medprior.study.findings import Saving
 from medprior.study.results import Arm
+from medprior.study.verdict.findings import Saving
 
 _BORROWED = {GIVEN: "the given encoder", IMAGENET: "ImageNet"}
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from medprior.config import DataSettings
 from medprior.data.annotations.groups import Grouping, read_groups
 from medprior.data.catalog import Catalog
-from medprior.study.audit import Suspect, audit_study, known_of, shortcut_warnings, suspect_table
-from medprior.study.findings import examine
 from medprior.study.ground import Ground
-from medprior.study.groups import GroupFindings, examine_groups, group_table
-from medprior.study.phrases import Words
 from medprior.study.results import StudyResults
-from medprior.study.whofails import who_fails
+from medprior.study.verdict.audit import Suspect, audit_study, known_of, shortcut_warnings, suspect_table
+from medprior.study.verdict.findings import examine
+from medprior.study.verdict.groups import GroupFindings, examine_groups, group_table
+from medprior.study.verdict.phrases import Words
+from medprior.study.verdict.whofails import who_fails
 
 if TYPE_CHECKING:
     import pandas

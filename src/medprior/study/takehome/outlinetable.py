@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medprior.data.catalog import Catalog
-from medprior.study.predicted import as_csv
+from medprior.study.takehome.predicted import as_csv
 from medprior.tasks.outliner import Outliner
 
 

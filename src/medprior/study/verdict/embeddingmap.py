@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from medprior.data.annotations.groups import Grouping
 from medprior.study.arms import Pretraining
-from medprior.study.errorsnearby import Mistake, mistakes
 from medprior.study.ground import Ground
 from medprior.study.pretraining import features_of
 from medprior.study.results import Arm, StudyResults
+from medprior.study.verdict.errorsnearby import Mistake, mistakes
 
 Array = NDArray[Any]
 MOST_IMAGES, FEWEST_IMAGES = 2000, 10

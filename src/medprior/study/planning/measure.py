@@ -15,7 +15,7 @@ from medprior.study.arms import BORROWED, Grid
 from medprior.study.cells import Bench
 from medprior.study.ground import Ground, Resident
 from medprior.study.outlining import annotated, score_outlines, volumes_of
-from medprior.study.plan import Rates
+from medprior.study.planning.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.study.workers import cell_threads
 from medprior.training.adapt import Labelled, embed, fit

@@ -1,0 +1,1 @@
+"""The model that a study leaves behind, its card, and its use on new scans."""

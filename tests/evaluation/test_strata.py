@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from medprior.evaluation.measures import nothing
 from medprior.evaluation.metrics import estimate
-from medprior.evaluation.strata import first_rows, smallest_class, strata_of
+from medprior.evaluation.strata import first_rows, over_folds, smallest_class, strata_of
 
 
 def variance(scores, truth, patients, kept=slice(None)) -> float:
@@ -73,6 +74,28 @@ def test_a_fold_is_judged_by_its_own_patients():
     scores, kept = rng.normal(truth), np.arange(80) < 40
     alone = variance(scores[kept], truth[kept], np.arange(40))
     assert variance(scores, truth, np.arange(80), kept) == pytest.approx(alone, rel=1e-12)
+
+
+def test_over_folds_patients_move_the_mean_of_what_can_be_scored():
+    """The variance of the mean of independent folds is their summed variance over their squared number."""
+    rng = np.random.default_rng(6)
+    truth, patients = (np.arange(90) % 3 == 0).astype(float), np.arange(90)
+    scores = rng.normal(truth)
+    strata, folds, alone = strata_of(patients, truth, "binary", 2), [], []
+    for kept in (patients < 40, (patients >= 40) & (patients < 90)):
+        chances = np.stack([1 - scores, scores], axis=1)[kept]
+        folds.append((patients[kept], estimate("auroc", chances, truth[kept], "binary")))
+        alone.append(variance(scores, truth, patients, kept))
+    value, moved = over_folds(strata, [folds[0], (patients[:5], nothing(5)), folds[1]])
+    assert value == pytest.approx((folds[0][1].value + folds[1][1].value) / 2, rel=1e-12)
+    assert (moved**2).sum() == pytest.approx(sum(alone) / 4, rel=1e-12)
+    assert moved.shape == (90,) and moved.sum() == pytest.approx(0, abs=1e-12)
+
+
+def test_over_folds_of_which_none_can_be_scored_nothing_is_said():
+    strata = strata_of(np.arange(6), np.arange(6) % 2.0, "binary", 2)
+    value, moved = over_folds(strata, [(np.arange(3), nothing(3))])
+    assert np.isnan(value) and not moved.any() and moved.shape == (6,)
 
 
 def test_images_may_come_in_any_order():

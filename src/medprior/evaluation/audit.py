@@ -14,9 +14,10 @@ from scipy import stats
 
 from medprior.evaluation.intervals import FEWEST, Array, Difference, Interval, difference, interval
 from medprior.evaluation.luck import Sample
+from medprior.evaluation.measures import Estimate
 from medprior.evaluation.metrics import Kind, estimate, one_versus_rest
 from medprior.evaluation.probes import linear_probe
-from medprior.evaluation.strata import smallest_class, strata_of
+from medprior.evaluation.strata import Strata, over_folds, smallest_class, strata_of
 from medprior.evaluation.subgroups import Fold, Model, nil
 from medprior.evaluation.yardstick import Yardstick
 
@@ -123,31 +124,37 @@ def within_groups(models: Sequence[Model], metric: str, yardstick: Yardstick, co
     """
     test = models[0].test
     strata = yardstick.strata(test.patients, test.targets)
-    found = [_one_within(model, metric, yardstick, counted) for model in models]
-    if found[0] is None:
+    found = [
+        [one for fold in model.folds if (one := _fold_within(fold, metric, yardstick, counted))] for model in models
+    ]
+    if not found[0]:  # the same for all: they are tested on the same images
         return Within(float("nan"), float("nan"), Difference(float("nan"), reason="no group has every class"), True)
-    pairs = [one for one in found if one is not None]
-    pooled, within = (np.array([np.mean([part[i] for part in parts]) for parts in pairs]) for i in (0, 1))
-    moves = np.stack([np.mean([strata.spread(people, pulls) for _, _, people, pulls in one], axis=0) for one in pairs])
-    seeds, runs = (np.array([getattr(model, name) for model in models]) for name in ("seed", "run"))
-    sample = Sample(pooled - within, moves, seeds, runs)
-    used = np.isin(test.patients, np.concatenate([people for one in pairs for _, _, people, _ in one]))
+    pooled = _sample(models, strata, [[(one.patients, one.pooled) for one in folds] for folds in found])
+    within = _sample(models, strata, [[(one.patients, one.within) for one in folds] for folds in found])
+    sample = Sample(pooled.values - within.values, pooled.moves - within.moves, pooled.seeds, pooled.runs)
+    used = np.isin(test.patients, np.concatenate([one.patients for folds in found for one in folds]))
     smallest = yardstick.smallest(test.patients[used], test.targets[used])[counted]
-    return Within(float(pooled.mean()), float(within.mean()), difference(sample, nil(sample), int(smallest.min())))
+    return Within(pooled.mean, within.mean, difference(sample, nil(sample), int(smallest.min())))
 
 
-def _one_within(
-    model: Model, metric: str, yardstick: Yardstick, counted: Array
-) -> list[tuple[float, float, Array, Array]] | None:
-    """Of every fold that can be scored: the pooled and the inner score, the patients, and how far images pull both
-    apart."""
-    found = [_fold_within(fold, metric, yardstick, counted) for fold in model.folds]
-    return [one for one in found if one is not None] or None
+def _sample(models: Sequence[Model], strata: Strata, scored: Sequence[Sequence[tuple[Array, Estimate]]]) -> Sample:
+    """The scores of models over their folds, see `over_folds`."""
+    values, moves = zip(*(over_folds(strata, folds) for folds in scored), strict=True)
+    seeds, runs = (np.array([getattr(model, name) for model in models]) for name in ("seed", "run"))
+    return Sample(np.array(values), np.stack(moves), seeds, runs)
 
 
-def _fold_within(
-    fold: Fold, metric: str, yardstick: Yardstick, counted: Array
-) -> tuple[float, float, Array, Array] | None:
+@dataclass(frozen=True)
+class _FoldWithin:
+    """Of one fold the patient of each image, (N,), the pooled score, and the mean of those within groups."""
+
+    patients: Array
+    pooled: Estimate
+    within: Estimate
+
+
+def _fold_within(fold: Fold, metric: str, yardstick: Yardstick, counted: Array) -> _FoldWithin | None:
+    """None where no group has patients enough of every class."""
     groups = [group for group in np.unique(fold.member[fold.member >= 0]) if _enough(fold, group, yardstick, counted)]
     if not groups:
         return None
@@ -160,7 +167,7 @@ def _fold_within(
         one = yardstick.estimate(metric, part.scores, part.targets, part.patients, counted)
         value += share * one.value
         pulls[fold.member == group] = share * one.pulls
-    return whole.value, value, fold.patients, whole.pulls - pulls
+    return _FoldWithin(fold.patients, whole, Estimate(value, pulls))
 
 
 def _enough(fold: Fold, group: int, yardstick: Yardstick, counted: Array) -> bool:

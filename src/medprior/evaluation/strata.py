@@ -7,12 +7,14 @@ How a score would vary is read from how far each patient pulls it (the infinites
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medprior.evaluation.measures import Estimate
 from medprior.evaluation.metrics import Kind, one_versus_rest
 
 Array = NDArray[Any]
@@ -42,6 +44,24 @@ class Strata:
         moved = np.zeros(len(self.patients))
         moved[members] = (pulled - np.where(alone, 0, centre)[stratum]) * scale[stratum]
         return moved
+
+
+def over_folds(strata: Strata, folds: Iterable[tuple[Array, Estimate]]) -> tuple[float, Array]:
+    """The score of one model of each fold: the mean over the folds that can be scored, and how far each patient moves
+    it, (P,); NaN and zeros where none can.
+
+    A small fold may lack a class: it counts for nothing then. Means of folds are linear in their pulls, so that a
+    patient moves the mean by the mean of what it moves the folds by, 0 in those that it is not tested in.
+
+    Args:
+        strata: of the test patients of all folds.
+        folds: of every fold the patient of each image, (N,), and the score with the pull of each image.
+    """
+    measured = [(patients, one) for patients, one in folds if one.measured]
+    if not measured:
+        return float("nan"), np.zeros(len(strata.patients))
+    value = float(np.mean([one.value for _, one in measured]))
+    return value, np.mean([strata.spread(patients, one.pulls) for patients, one in measured], axis=0)
 
 
 def first_rows(patients: Array) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 
 from medprior.evaluation.intervals import Array, Difference, Interval, difference, holm, interval
 from medprior.evaluation.luck import NOTHING, Sample, Spread
-from medprior.evaluation.strata import Strata
+from medprior.evaluation.strata import Strata, over_folds
 from medprior.evaluation.yardstick import Yardstick
 
 FEWEST_IN_FOLD = 3
@@ -186,18 +186,14 @@ class _Sides:
 
     def _one(self, model: Model, inside: bool, strata: Strata) -> tuple[float, Array]:
         """The mean over folds that can be scored, and how far the patients of this side move it."""
-        values, moves = [], []
-        for fold in model.folds:
-            part = fold.take(_on_side(fold, self.group, inside))
-            if not len(part):
-                continue
-            one = self.yardstick.estimate(self.metric, part.scores, part.targets, part.patients, self.keep)
-            if one.measured:
-                values.append(one.value)
-                moves.append(strata.spread(part.patients, one.pulls))
-        if not values:
-            return float("nan"), np.zeros(len(strata.patients))
-        return float(np.mean(values)), np.mean(moves, axis=0)
+        parts = [fold.take(_on_side(fold, self.group, inside)) for fold in model.folds]
+        estimate = self.yardstick.estimate
+        scored = [
+            (part.patients, estimate(self.metric, part.scores, part.targets, part.patients, self.keep))
+            for part in parts
+            if len(part)
+        ]
+        return over_folds(strata, scored)
 
     def _thin(self) -> str:
         """Why folds hold too few of the group for an interval, or ""."""

@@ -17,6 +17,7 @@ from medprior.errors import RunError
 from medprior.evaluation.calibration import Calibration
 from medprior.evaluation.luck import Sample
 from medprior.evaluation.measures import Estimate
+from medprior.evaluation.strata import over_folds
 from medprior.evaluation.yardstick import Yardstick, yardstick_of
 from medprior.files import replace_file, said_plainly, write_json
 
@@ -185,13 +186,8 @@ class StudyResults:
         for (arm, budget, chance, run), cells in self.runs.items():
             if (arm, budget) in lacking:
                 continue
-            found = [(cell, self.estimate(metric, cell)) for cell in cells]
-            # A small fold may lack a class: it counts for nothing then.
-            measured = [(cell, one) for cell, one in found if one.measured]
-            value = float(np.mean([one.value for _, one in measured])) if measured else float("nan")
-            moves = [strata.spread(cell.patients, one.pulls) for cell, one in measured]
-            moved = np.mean(moves, axis=0) if moves else np.zeros(len(strata.patients))
-            samples.setdefault((arm, budget), []).append((chance, run, value, moved))
+            found = over_folds(strata, [(cell.patients, self.estimate(metric, cell)) for cell in cells])
+            samples.setdefault((arm, budget), []).append((chance, run, *found))
         counted = self.smallest[self.keep]
         return Points(
             {key: _sample(entries) for key, entries in samples.items()}, int(counted.min()) if len(counted) else 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.special import expit, logit
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from medprior.evaluation.segmentation import METRICS
-from medprior.study.classes import COLUMNS, class_scores, class_table, outline_scores
+from medprior.evaluation.yardstick import OPERATING, SCALED
+from medprior.study.classes import COLUMNS, class_scores, class_table, of_class, outline_scores
 from medprior.study.results import CellResult, StudyResults
 
 
@@ -41,6 +45,46 @@ def test_unknown_labels_are_left_out() -> None:
     }
     assert found["x"] == pytest.approx(roc_auc_score(targets[:, 0], scores[:, 0]))
     assert found["y"] == pytest.approx(roc_auc_score(targets[50:, 1], scores[50:, 1]))
+
+
+THRESHOLDS = [[0.3, 0.4], [0.6, None], [0.1, 0.2]]
+
+
+def test_a_class_is_cut_at_its_own_thresholds_and_one_temperature_of_several_classes_is_not_its_own() -> None:
+    rng = np.random.default_rng(2)
+    targets = rng.integers(0, 3, 90).astype(float)
+    whole = replace(cell(rng.dirichlet([1, 1, 1], 90), targets), temperature=2.0, thresholds=THRESHOLDS)
+    results = StudyResults([whole], "multiclass", ("a", "b", "c"))
+    for k in range(3):
+        seen = of_class(results, k, 40)
+        at_least = whole.scores[:, k] >= THRESHOLDS[k][0]
+        found = seen.score("sensitivity_at_specificity_90", seen.cells[0])
+        assert found == pytest.approx(at_least[targets == k].mean(), abs=1e-12)
+        assert not any(seen.points(metric).samples for metric in SCALED), "of all classes together"
+        assert set(seen.table()["metric"]) >= set(OPERATING)
+    assert not np.isfinite(of_class(results, 1, 40).table(["sensitivity_at_sensitivity_90"])["value"]).any()
+
+
+def test_a_temperature_of_labels_scales_each_of_them_by_itself() -> None:
+    rng = np.random.default_rng(3)
+    targets, chances = rng.integers(0, 2, (80, 2)).astype(float), rng.uniform(0.05, 0.95, (80, 2))
+    whole = replace(cell(chances, targets), temperature=2.5, thresholds=THRESHOLDS[:2])
+    results = StudyResults([whole], "multilabel", ("x", "y"))
+    for k in range(2):
+        seen = of_class(results, k, 40)
+        expected = brier_score_loss(targets[:, k], expit(logit(chances[:, k]) / 2.5))
+        assert seen.score("brier_scaled", seen.cells[0]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_two_classes_keep_what_is_said_of_the_second() -> None:
+    rng = np.random.default_rng(4)
+    targets, chances = rng.integers(0, 2, 80).astype(float), rng.uniform(0.05, 0.95, 80)
+    whole = replace(cell(np.stack([1 - chances, chances], 1), targets), temperature=0.5, thresholds=[[0.7, 0.3]])
+    results = StudyResults([whole], "binary", ("no", "yes"))
+    for metric in (*SCALED, *OPERATING):
+        seen = of_class(results, 1, 40)
+        assert seen.score(metric, seen.cells[0]) == pytest.approx(results.score(metric, whole), abs=1e-12)
+    assert of_class(results, 0, 40).cells[0].thresholds is None
 
 
 def outlined(dice: np.ndarray, seed: int, fold: int = 0) -> CellResult:

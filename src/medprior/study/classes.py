@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from medprior.evaluation import patientmeans
 from medprior.evaluation.intervals import Interval, interval
-from medprior.evaluation.metrics import Kind, one_versus_rest
+from medprior.evaluation.metrics import Kind, measured_columns, one_versus_rest
 from medprior.evaluation.segmentation import METRICS, Metric, Scores
 from medprior.evaluation.yardstick import unpacked
 from medprior.study.results import Arm, CellResult, StudyResults
@@ -102,7 +103,17 @@ def _seen(cell: CellResult, k: int, results: StudyResults) -> CellResult:
         targets=truth[known],
         patients=cell.patients[known],
         n_test=int(known.sum()),
+        temperature=None if results.kind == "multiclass" else cell.temperature,
+        thresholds=_thresholds(cell, k, results),
     )
+
+
+def _thresholds(cell: CellResult, k: int, results: StudyResults) -> Sequence[Sequence[float | None]] | None:
+    """The one row of thresholds that is about class `k`; None where the held-out labels gave none for it."""
+    measured = measured_columns(len(results.names), cast(Kind, results.kind))
+    if cell.thresholds is None or k not in measured:
+        return None
+    return [cell.thresholds[measured.index(k)]]
 
 
 def _outlined(results: StudyResults, arm: Arm, budget: int, cells: list[CellResult]) -> list[OutlineScore]:

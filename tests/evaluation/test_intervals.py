@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medprior.evaluation.intervals import difference, holm, interval
+from medprior.evaluation.intervals import POWER, difference, holm, interval, patients_needed
 from medprior.evaluation.luck import Sample, Spread, lent, pooled, seed_spread, together
 from medprior.evaluation.metrics import estimate
 from medprior.evaluation.strata import strata_of
@@ -96,6 +96,32 @@ def test_differences_are_paired_by_patient_and_seed():
     turned = np.random.default_rng(0).permutation(5)
     order = Sample(theirs.values[turned], theirs.moves[turned], theirs.seeds[turned], theirs.runs)
     assert difference(ours, order, 40).low == pytest.approx(paired.low)
+
+
+def test_patients_needed_is_the_formula_of_power():
+    """From single numbers: z quantiles, pulls of 80 patients, and two seeds whose differences lie 0.01 apart."""
+    rng = np.random.default_rng(7)
+    pulls = rng.standard_normal((2, 80)) * 0.004
+    zeros, seeds, runs = np.zeros((2, 80)), np.arange(2), np.full(2, -1)
+    ours = Sample(np.array([0.80, 0.81]), np.stack([pulls[0]] * 2), seeds, runs)
+    theirs = Sample(np.array([0.78, 0.78]), zeros, seeds, runs)
+    z = 1.959963984540054 + 0.8416212335729143
+    by_patients, luck = float(np.sum(pulls[0] ** 2)), 0.01**2 / 2 / 2
+    for margin in (0.03, 0.05):
+        expected = 80 * by_patients / ((margin / z) ** 2 - luck)
+        assert patients_needed(ours, theirs, margin) == pytest.approx(expected, rel=1e-12)
+    assert patients_needed(ours, theirs, 0.01) == np.inf, "seeds alone vary more"
+
+
+def test_so_many_patients_show_the_margin_with_the_power_asked_for():
+    """A t test of as many normal differences as are said to be needed, drawn without any of this code."""
+    rng = np.random.default_rng(8)
+    moved = np.full(50, 0.02)  # of each patient 50 * 0.02 = 1.0 deviations
+    one = Sample(np.zeros(1), moved[None] * np.resize([1.0, -1.0], 50), np.zeros(1), np.full(1, -1))
+    needed = patients_needed(one, still([0.0]), 0.2)
+    drawn = rng.normal(0.2, 1.0, (4000, round(needed)))
+    told = stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05
+    assert np.mean(told) == pytest.approx(POWER, abs=0.02)
 
 
 def test_too_few_patients_have_no_interval():

@@ -96,13 +96,14 @@ def patients_needed(
 ) -> float:
     """Test patients, of the same mix, with whom a difference of `margin` would be told with a chance of `POWER`.
 
-    Infinite where seeds and runs alone vary too much for that.
+    Of n patients the standard error has to be `margin` over the sum of the normal quantiles of level and power. What
+    patients add to its square falls as 1 / n, what seeds and runs add stays. Infinite where they alone vary too much.
     """
     paired = ours.minus(theirs)
-    patients, *luck = [_patient_part(paired, 2), *_luck(paired, others), *_luck_of_other_runs(theirs)]
     allowed = (margin / (stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER))) ** 2
+    luck = [*_luck(paired, others), *_luck_of_other_runs(theirs)]
     left = allowed - sum(max(0.0, variance) for variance, _ in luck)
-    return float(patients[0] * paired.moves.shape[1] / left) if left > 0 else np.inf
+    return float(_patient_variance(paired) * paired.moves.shape[1] / left) if left > 0 else np.inf
 
 
 def holm(p_values: Array) -> Array:
@@ -116,8 +117,13 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
+def _patient_variance(sample: Sample) -> float:
+    """Of the mean, as other patients would have made it."""
+    return float((sample.by_patient**2).sum())
+
+
 def _patient_part(sample: Sample, patients: int) -> Part:
-    variance = float((sample.by_patient**2).sum())
+    variance = _patient_variance(sample)
     return variance, variance**2 / (2 * (patients - 1))
 
 

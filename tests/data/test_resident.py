@@ -345,6 +345,7 @@ def test_a_batch_never_waits_for_the_gpu(small: PixelStore, kind: Kind) -> None:
     resident.batch(torch.tensor([0]))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        resident.batch(torch.tensor([1, 2]))
+        found = resident.batch(torch.tensor([1, 2]))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    check_batch(found, small, [1, 2])

@@ -62,6 +62,9 @@ def test_masks_beside_scans_without_labels_are_learnt(outcome: Outcome) -> None:
     kinds = [("scratch", "scratch"), ("scratch", "scratch-2x"), ("genesis", "fine-tune")]
     assert arms == {(*kind, budget) for kind in kinds for budget in (2, 6)}
     assert any("Dice" in sentence for sentence in verdict["sentences"])
+    answers = {one["answer"]: one["mean"] for one in verdict["trivial"]}
+    assert answers["nothing"] == 0 < answers["everything as body"] < 0.2 and len(answers) == 11
+    assert "Marking everything as body would score" in verdict["warnings"][0]  # after two steps nothing is learnt
     assert "annotated scans" in verdict["sentences"][0]
 
 

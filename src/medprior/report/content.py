@@ -267,6 +267,12 @@ def labelled_of(verdict: Mapping[str, Any]) -> str:
     return "annotated" if is_outlined(verdict) else "labelled"
 
 
+def trivial_of(verdict: Mapping[str, Any]) -> tuple[str, float] | None:
+    """What the best answer that needs no model is called, and its score; None where the verdict has none."""
+    answers = verdict.get("trivial") or ()
+    return (f"Marking {answers[0]['answer']}", float(answers[0]["mean"])) if answers else None
+
+
 def is_outlined(verdict: Mapping[str, Any]) -> bool:
     """Whether what is judged are outlines."""
     return verdict.get("metric") in OUTLINE_METRICS

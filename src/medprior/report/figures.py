@@ -17,11 +17,13 @@ from markupsafe import Markup
 
 from medprior.report import axes
 from medprior.report.axes import Scale, element, line, text
-from medprior.report.content import Curve, Point, Saving, Series, labelled_of, scans_of, series_of, unit_of
+from medprior.report.content import Curve, Point, Saving, Series, labelled_of, scans_of, series_of, trivial_of, unit_of
 from medprior.report.marks import arrow, group, marker, path, shape, style_class
 from medprior.report.wording import fixed, metric_name, number, ratio_text
 
 CHANCE = {"auroc": 0.5}
+Reference = tuple[str, float]
+"""What a score is to be held against: its name and its height."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,17 @@ def efficiency(verdict: Mapping[str, Any], images: Mapping[int, int], *, narrow:
     room = 0.0 if narrow else max(len(one.name) for one in series) * 7.6 + 30
     frame = Frame(360, 300, 34, 348, 26, 246) if narrow else Frame(880, 430, 44, 866 - min(room, 230), 30, 366)
     x = Scale(budgets[0], budgets[-1], frame.left + 26, frame.right - 22, log=True)
-    low, high = axes.score_domain(value for point in points for value in _extent(point))
+    reference = _reference(verdict)
+    extent = [value for point in points for value in _extent(point)]
+    if reference is not None and reference[1] > max(extent):  # what no arm reaches must be seen
+        extent.append(reference[1])
+    low, high = axes.score_domain(extent)
     y = Scale(low, high, frame.bottom - 8, frame.top + 4)
     metric, unit, labelled = metric_name(verdict["metric"]), unit_of(verdict), labelled_of(verdict)
     several = not narrow and any(images[budget] != budget for budget in budgets if budget in images)
     owned = {budget: f"{count:,} {scans_of(verdict)}" for budget, count in images.items()} if several else {}
     drawn = [
-        *_score_axis(frame, y, metric, CHANCE.get(str(verdict["metric"]).casefold())),
+        *_score_axis(frame, y, metric, reference),
         *_budget_axis(frame, x, budgets, owned, f"{labelled} {unit} (log scale)"),
         *_lines(series, x, y),
         *(() if narrow else _line_labels(series, frame, y)),
@@ -124,16 +130,23 @@ def _shape(narrow: bool) -> str:
     return "chart narrow" if narrow else "chart wide"
 
 
-def _score_axis(frame: Frame, y: Scale, title: str, chance: float | None) -> Iterator[Markup]:
+def _reference(verdict: Mapping[str, Any]) -> Reference | None:
+    """What an answer that was not learnt scores: chance, or marking everything."""
+    chance = CHANCE.get(str(verdict["metric"]).casefold())
+    return trivial_of(verdict) if chance is None else ("chance", chance)
+
+
+def _score_axis(frame: Frame, y: Scale, title: str, reference: Reference | None) -> Iterator[Markup]:
     yield text(0, 13, title, "title")
     ticks = axes.linear_ticks(y.low, y.high)
     digits = next(digits for digits in range(5) if digits == 4 or all(round(v, digits) == v for v in ticks))
     for value in ticks:
         yield line(frame.left, y(value), frame.right, y(value), "grid")
         yield text(frame.left - 8, y(value) + 4, fixed(value, digits), anchor="end")
-    if chance is not None and y.inside(chance):
-        yield line(frame.left, y(chance), frame.right, y(chance), "chance")
-        yield text(frame.right, y(chance) - 5, "chance", anchor="end")
+    if reference is not None and y.inside(reference[1]):
+        name, height = reference[0], y(reference[1])
+        yield line(frame.left, height, frame.right, height, "chance")
+        yield text(frame.right, height - 5, name, anchor="end")
 
 
 def _budget_axis(

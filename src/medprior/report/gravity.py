@@ -11,6 +11,7 @@ GRAVE = (
     "like copies of test images",
     "may have seen test patients",
     "may be a shortcut for",
+    "shown to do better",
     "Too few patients:",
     "differences that matter may go unseen",
 )

@@ -16,6 +16,7 @@ from medprior.report.content import (
     names_of,
     savings_of,
     series_of,
+    trivial_of,
     unit_of,
 )
 
@@ -39,6 +40,7 @@ def curves(content: ReportContent, image_side: int) -> Context:
         "unit": unit_of(content.verdict),
         "longer": any(one.role == "longer" for one in series),
         "bare": any(point.low is None for one in series for point in one.points),
+        "trivial": trivial_of(content.verdict),
     }
 
 
@@ -80,6 +82,7 @@ def scores(content: ReportContent, image_side: int) -> Context:
             (marks.swatch(one), one, [_at(one, budget) for budget in budgets], (one.pretrain_seeds, one.seeds))
             for one in series
         ],
+        "trivial": trivial_of(content.verdict),
         "digits": _digits(series),
         "bounded": any(point.low is not None for one in series for point in one.points),
         "columns": list(content.results[0]) if content.results else [],

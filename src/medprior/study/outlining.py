@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from medprior.data.store.letterbox import resize
 from medprior.data.volumestore.resident import ResidentVolumes
 from medprior.errors import DataError
 from medprior.evaluation.segmentation import Scores, score_labels
+from medprior.evaluation.trivial import class_sizes
 from medprior.evaluation.yardstick import packed
 from medprior.files import replace_file
 from medprior.study.arms import Cell, Grid, Pretraining
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Test scans of a cell whose label maps are kept for the report: the worst, the middle, the best."""
+SIZES = "truth-sizes.npz"
+"""How large each class is in the masks of the test scans, in the folder of a study."""
 Labels = NDArray[np.uint8 | np.uint16]
 
 
@@ -166,11 +170,45 @@ def score_outlines(
     return Outlined(scores, targets)
 
 
-def _scored(bench: Bench, labels: Labels, row: int) -> Scores:
-    ground, table = bench.ground, bench.ground.catalog.table
+def truth_sizes(bench: Bench, rows: NDArray[np.int64], stop: Stop = never) -> dict[int, NDArray[np.int64]]:
+    """(C,) voxels of each class in the masks of `rows`, in the grids of their files; counted once for a study.
+
+    Raises:
+        DataError: a mask cannot be read any more.
+        Interrupted: a stop was asked for.
+    """
+    file = bench.out / SIZES
+    if file.exists() and (kept := _kept_sizes(file)).keys() >= set(rows.tolist()):
+        return kept
+    found: dict[int, NDArray[np.int64]] = {}
+    for row in rows.tolist():
+        check(stop)
+        found[row] = class_sizes(_truth(bench.ground, row), bench.ground.task.outputs)
+    with replace_file(file) as aside, aside.open("wb") as stream:
+        np.savez(stream, rows=rows, sizes=np.stack([found[row] for row in rows.tolist()]))
+    return found
+
+
+def _kept_sizes(file: Path) -> dict[int, NDArray[np.int64]]:
+    """What was counted before; nothing where the file was damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            return dict(zip(kept["rows"].tolist(), kept["sizes"], strict=True))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return {}
+
+
+def _truth(ground: Ground, row: int) -> Labels:
     truth = ground.catalog.read_mask(row)
     if truth is None:
-        raise DataError("its mask is gone", where=str(table["path"].iat[row]), do="Index the scans again")
+        where = str(ground.catalog.table["path"].iat[row])
+        raise DataError("its mask is gone", where=where, do="Index the scans again")
+    return truth
+
+
+def _scored(bench: Bench, labels: Labels, row: int) -> Scores:
+    ground, table = bench.ground, bench.ground.catalog.table
+    truth = _truth(ground, row)
     spacing: Any = table["spacing"].iat[row]
     steps = (1.0,) * truth.ndim if spacing is None else tuple(spacing)
     tolerance = bench.settings.study.tolerance

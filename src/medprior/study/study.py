@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from medprior.config import Settings
@@ -20,7 +21,7 @@ from medprior.study.arms import BORROWED, Cell, Grid
 from medprior.study.cells import Bench
 from medprior.study.classes import class_table
 from medprior.study.ground import Ground, prepare
-from medprior.study.outlining import unkept_decoders
+from medprior.study.outlining import truth_sizes, unkept_decoders
 from medprior.study.planning.choice import Chosen, check_methods, chosen_methods, primary_arm, without_missing
 from medprior.study.planning.found import write_problems, write_rows
 from medprior.study.planning.measure import measure_rates
@@ -124,7 +125,7 @@ def _run(
         run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
     bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
     results = _adapt(bench, grid, progress, stop)
-    verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds), chosen))
+    verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds), chosen, results, stop))
     by_group = examine_by_group(results, ground, grid.methods, groupings, out)
     verdict = by_group.said_in(verdict, results)
     _write(out, results, verdict, by_group)
@@ -225,10 +226,13 @@ def _finished(bench: Bench, cell: Cell) -> CellResult | None:
         return None
 
 
-def _facts(bench: Bench, most_seeds: int, chosen: Chosen) -> dict[str, Any]:
+def _facts(bench: Bench, most_seeds: int, chosen: Chosen, results: StudyResults, stop: Stop) -> dict[str, Any]:
     ground, settings = bench.ground, bench.settings
+    tested = np.unique(np.concatenate([cell.rows for cell in results.cells]))
+    sizes = {"sizes": truth_sizes(bench, tested, stop)} if ground.outlined else {}
     known = [warning for warning in ground.warnings if warning != PATIENTS_UNKNOWN]  # the verdict says it itself
     return {
+        **sizes,
         "patients_known": ground.catalog.patients_known,
         "primary": primary_arm(settings, chosen.grid),
         "margin": settings.study.margin,

@@ -115,6 +115,10 @@ class Findings:
         others = self._other_pairs(arm, other, budget)
         return difference(ours, theirs, self.smallest, level=1 - 0.05 / picked_from, others=others)
 
+    def beside(self, arm: Arm, budget: int, answer: Sample) -> Difference:
+        """The paired difference to an answer on the same test patients that no seed and no run changes."""
+        return difference(self.sample(arm, budget), answer, self.smallest, others=self._other_arms(arm, budget))
+
     def needed(self, arm: Arm, other: Arm, budget: int, *, picked_from: int = 1) -> float:
         """Test patients that would show a difference of `margin`, see `intervals.patients_needed`."""
         ours, theirs = self.sample(arm, budget), self.sample(other, budget)

@@ -13,6 +13,7 @@ from medprior.study.results import Arm, StudyResults
 from medprior.study.verdict.findings import Findings, Saving, examine
 from medprior.study.verdict.phrases import Words
 from medprior.study.verdict.sentences import sentences
+from medprior.study.verdict.trivial import trivial_answers, trivial_rows, trivial_warning
 
 SCHEMA = "medprior.verdict/1"
 TINY = 50
@@ -25,7 +26,8 @@ def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str
     """Judge a study; the same cells and facts give the same verdict.
 
     `facts`, all optional: `metric` (that of the task), `patients_known` (True), `free_validation` (False), `leaks` and
-    `warnings` (sentences passed on), `titles` (what an arm is called), and those of `Findings`: `primary`, `margin`.
+    `warnings` (sentences passed on), `titles` (what an arm is called), `sizes` (of the truths of outlines, see
+    `trivial_answers`), and those of `Findings`: `primary`, `margin`.
     Raises RunError when no run is finished.
 
     The reference is scratch of the same encoder at the same number of steps; scratch at twice the steps, and the best
@@ -36,6 +38,8 @@ def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str
     outlined = results.kind == "segmentation"
     unit = "patients" if facts.get("patients_known", True) else "scans" if outlined else "images"
     known = "annotated" if outlined else "labelled"
+    words = Words(unit, facts.get("titles", {}), known)
+    answers = trivial_answers(results, facts["sizes"]) if "sizes" in facts else []
     patients, _ = results.test
     return {
         "schema": SCHEMA,
@@ -44,8 +48,9 @@ def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str
         "test_patients": len(np.unique(patients)),
         "arms": [_standing(findings, arm, b) for arm in findings.arms for b in findings.budgets(arm)],
         "labels_saved": [_saving(saving) for saving in findings.savings()],
-        "sentences": sentences(findings, Words(unit, facts.get("titles", {}), known)),
-        "warnings": list(_warnings(findings, facts)),
+        "trivial": trivial_rows(answers),
+        "sentences": sentences(findings, words),
+        "warnings": [*trivial_warning(findings, answers, words), *_warnings(findings, facts)],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ class Record:
             "seconds": schedule.seconds,
         }
         self._write()
+
+    def too_long(self) -> list[str]:
+        """What the plan said of minutes that it cannot keep, as lines."""
+        said: list[str] = self.facts.get("too_long", [])
+        return said
+
+    def keep_too_long(self, lines: Sequence[str]) -> None:
+        """Remember it, so that the same command says it again."""
+        self.facts["too_long"] = list(lines)
 
     def most_seeds(self, asked: int) -> int:
         """The most adaptation seeds this study was ever asked for, now included."""

@@ -23,6 +23,7 @@ from medprior.study.classes import class_table
 from medprior.study.ground import Ground, prepare
 from medprior.study.outlining import truth_sizes, unkept_decoders
 from medprior.study.planning.choice import Chosen, check_methods, chosen_methods, primary_arm, without_missing
+from medprior.study.planning.fitting import too_long
 from medprior.study.planning.found import write_problems, write_rows
 from medprior.study.planning.measure import measure_rates
 from medprior.study.planning.plan import DEFAULT_MINUTES, Schedule, make_schedule
@@ -116,7 +117,7 @@ def _run(
         progress.say(line)
     schedule = _schedule(record, ground, grid, settings, store, began, progress)
     planned = (pixels_line(store), *plan_lines(ground, grid, schedule, settings, chosen.skipped))
-    planned = (*planned, *groups_lines(groupings, ungrouped))
+    planned = (*planned, *record.too_long(), *groups_lines(groupings, ungrouped))
     for line in planned:
         progress.say(line)
     for which in grid.pretrainings():
@@ -184,19 +185,27 @@ def _schedule(
         most[(method, backbone)] = max(
             1, preset.epochs * len(split.pretrain) // min(preset.batch_size, len(split.pretrain))
         )
-    schedule = make_schedule(
-        grid,
-        images,
-        rates,
-        seconds=minutes * 60 - (time.perf_counter() - began),
-        batch_size=1 if ground.outlined else settings.adapt.batch_size,  # a step has as many crops at any budget
-        embedded=int(ground.catalog.table["labelled"].sum()),
-        tested=sum(len(split.test) for split in ground.splits),
-        pretrain_steps=settings.pretrain.steps,
-        adapt_steps=settings.adapt.steps,
-        most_pretrain_steps=most,
-        workers=worker_count(settings, store.device, record.path.parent),
-    )
+    seconds = minutes * 60 - (time.perf_counter() - began)
+
+    def plan(some: Grid) -> Schedule:
+        return make_schedule(
+            some,
+            images,
+            rates,
+            seconds=seconds,
+            batch_size=1 if ground.outlined else settings.adapt.batch_size,  # a step has as many crops at any budget
+            embedded=int(ground.catalog.table["labelled"].sum()),
+            tested=sum(len(split.test) for split in ground.splits) * some.folds // grid.folds,
+            pretrain_steps=settings.pretrain.steps,
+            adapt_steps=settings.adapt.steps,
+            most_pretrain_steps=most,
+            workers=worker_count(settings, store.device, record.path.parent),
+        )
+
+    schedule = plan(grid)
+    given = bool(settings.pretrain.steps and settings.adapt.steps)
+    repeats = 1 + max(split.repeat for split in ground.splits)
+    record.keep_too_long(too_long(schedule, grid, seconds, plan, minutes=minutes, repeats=repeats, given_steps=given))
     record.keep_schedule(schedule)
     return schedule
 

@@ -54,7 +54,8 @@ def make_schedule(
 ) -> Schedule:
     """Share `seconds` between pre-training and adaptation.
 
-    Two fifths go to pre-training, shared equally between its runs. Adaptation steps grow with the square root of the
+    Two fifths go to pre-training, shared equally between its runs, and less where adaptation could not have its fewest
+    steps otherwise. Adaptation steps grow with the square root of the
     images of a budget, at least 30 and at most 100 passes over them; scratch is trained once as long and once
     twice as long as any fine-tuning.
 
@@ -70,14 +71,15 @@ def make_schedule(
     embedding = sum(rates.embed_image[backbone] * embedded * runs[(m, backbone)] for m, backbone in grid.methods)
     testing = _testing(grid, rates, tested, workers)
     left = max(0.0, seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - embedding - testing)
-    share = left * PRETRAIN_SHARE / max(1, len(grid.methods))
+    costs = {b: _unit_cost(grid, rates, b, images, batch_size, workers) for b in grid.budgets}
+    least = sum(costs.values()) * (adapt_steps or LEAST_STEPS)
+    share = min(left * PRETRAIN_SHARE, max(0.0, left - least)) / max(1, len(grid.methods))
     chosen = {}
     for pair in grid.methods:
         afford = int(share / (runs[pair] * rates.pretrain_step[pair]))
         limit = (most_pretrain_steps or {}).get(pair, afford)
         chosen[pair] = pretrain_steps or max(LEAST_STEPS, min(afford, limit))
     spent = sum(chosen[pair] * runs[pair] * rates.pretrain_step[pair] for pair in grid.methods)
-    costs = {b: _unit_cost(grid, rates, b, images, batch_size, workers) for b in grid.budgets}
     adapt = _adapt_steps(costs, images, max(0.0, left - spent), batch_size, adapt_steps)
     adapting = sum(costs[b] * steps for b, steps in adapt.items())
     total = spent + adapting + embedding + testing + RESERVE_SECONDS + 0.04 * (spent + adapting)

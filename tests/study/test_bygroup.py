@@ -7,21 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medprior.config import Settings, load_settings
+from medprior.config import Settings
 from medprior.errors import SettingsError
 from medprior.report.groups import read_groups
 from medprior.study.study import run_study
-
-SMALL = [
-    "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.backbone=test_vit", "pretrain.steps=2",
-    "pretrain.batch_size=8", "mae.decoder_width=32", "mae.decoder_depth=1", "adapt.adaptations=[probe]",
-    "adapt.steps=2", "study.budgets=[all]", "study.seeds=1", "study.folds=2", "study.repeats=1", "study.threads=1",
-    "study.workers=1",
-]  # fmt: skip
+from small_study import small
 
 
 def settings(*more: str) -> Settings:
-    return load_settings(assignments=[*SMALL, *more], methods=["mae"])
+    return small("adapt.adaptations=[probe]", "study.budgets=[all]", *more)
 
 
 def test_a_study_writes_groups_and_shortcuts_and_plans_them(cohort: Path, tmp_path: Path) -> None:

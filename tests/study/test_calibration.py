@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from medprior.config import load_settings
 from medprior.evaluation.calibration import calibrate
 from medprior.evaluation.yardstick import BIASED
 from medprior.report.calibration import calibration, read_calibration
@@ -23,18 +22,12 @@ from medprior.study.verdict.calibration import COLUMNS, calibration_table
 from medprior.study.verdict.scores import score_table
 from medprior.study.verdict.verdict import make_verdict
 from medprior.training.adapt import Labelled
-
-SETTINGS = [
-    "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.backbone=test_vit", "pretrain.steps=2",
-    "pretrain.batch_size=8", "mae.decoder_width=32", "mae.decoder_depth=1", "adapt.steps=2", "study.budgets=[12, 24]",
-    "study.seeds=1", "study.folds=2", "study.repeats=1", "study.threads=1", "study.workers=1",
-    "adapt.early_stop_from=20",
-]  # fmt: skip
+from small_study import small
 
 
 @pytest.fixture(scope="module")
 def outcome(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    settings = load_settings(assignments=SETTINGS, methods=["mae"])
+    settings = small("study.budgets=[12, 24]", "adapt.early_stop_from=20")
     return run_study(cohort.parent, cohort, settings, tmp_path_factory.mktemp("study"))
 
 

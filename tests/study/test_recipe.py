@@ -23,19 +23,18 @@ from medprior.study.planning.choice import check_methods, chosen_methods
 from medprior.study.planning.reading import index_scans, read_catalog
 from medprior.study.planning.recipe import read_recipe
 from medprior.study.study import Outcome, run_study
+from small_study import small
 
-SMALL = [
-    "data.size=32", "data.label=[label]", "pretrain.steps=3", "pretrain.batch_size=8", "pretrain.checkpoint_seconds=0",
-    "mae.decoder_width=32", "mae.decoder_depth=1", "simclr.projection=[32, 16]", "adapt.steps=2", "study.budgets=[12]",
-    "study.seeds=1", "study.folds=2", "study.repeats=1", "study.threads=1", "study.workers=1",
+OURS = (
+    "pretrain.methods=[]", "pretrain.steps=3", "simclr.projection=[32, 16]", "study.budgets=[12]",
     "pretrain.arms=[mae@test_vit, simclr@test_resnet, imagenet@test_vit]",
-]  # fmt: skip
+)  # fmt: skip
 COPIED = (0, 7, 31)
 FRESH = 20
 
 
-def small(pool: Path, *more: str) -> Settings:
-    return load_settings(assignments=[*SMALL, f"data.unlabelled={pool}", *more], methods=["mae", "simclr"])
+def asked(pool: Path, *more: str) -> Settings:
+    return small(*OURS, f"data.unlabelled={pool}", *more)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,7 +62,7 @@ def pool(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(cohort: Path, pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run_study(cohort.parent, cohort, small(pool), tmp_path_factory.mktemp("study"))
+    return run_study(cohort.parent, cohort, asked(pool), tmp_path_factory.mktemp("study"))
 
 
 def test_copies_of_labelled_images_leave_the_pool_and_are_counted(outcome: Outcome) -> None:
@@ -115,7 +114,7 @@ def test_published_weights_that_can_be_had_later_join_and_stay(
     publish("test_vit", tmp_path / "hub")
     for cache in (tmp_path / "hub", tmp_path / "nothing"):  # the second time they are in the study already
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-        found = run_study(cohort.parent, cohort, small(pool), out)
+        found = run_study(cohort.parent, cohort, asked(pool), out)
         assert not [said for said in found.verdict["warnings"] if "skipped" in said]
         assert any("published ImageNet weights" in line for line in found.planned)
     after = pd.read_csv(out / "results.csv")
@@ -158,9 +157,9 @@ def test_a_stopped_study_ends_as_one_that_was_not(outcome: Outcome, cohort: Path
     for patience in (6, 20):
         limit = next(checks) + patience
         with pytest.raises(Interrupted):
-            run_study(cohort.parent, cohort, small(pool), tmp_path, stop=lambda limit=limit: next(checks) > limit)
+            run_study(cohort.parent, cohort, asked(pool), tmp_path, stop=lambda limit=limit: next(checks) > limit)
     indexed = (tmp_path / "index-unlabelled.parquet").stat().st_mtime_ns
-    run_study(cohort.parent, cohort, small(pool), tmp_path)
+    run_study(cohort.parent, cohort, asked(pool), tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
     assert (tmp_path / "index-unlabelled.parquet").stat().st_mtime_ns == indexed
 
@@ -171,9 +170,9 @@ def test_a_study_resumes_with_its_pool_elsewhere_and_not_without(
     before = (outcome.out / "results.csv").read_bytes()
     moved = tmp_path / "moved"
     shutil.copytree(pool, moved)
-    run_study(cohort.parent, cohort, small(moved), outcome.out)
+    run_study(cohort.parent, cohort, asked(moved), outcome.out)
     assert (outcome.out / "results.csv").read_bytes() == before
-    alone = replace_pool(small(pool), None)
+    alone = replace_pool(asked(pool), None)
     with pytest.raises(RunError, match="changed since this study began"):
         run_study(cohort.parent, cohort, alone, outcome.out)
 
@@ -184,7 +183,7 @@ def replace_pool(settings: Settings, pool: Path | None) -> Settings:
 
 def test_patients_of_the_pool_who_are_tested_leave_it(cohort: Path, pool: Path, tmp_path: Path) -> None:
     """The files of the pool name two patients as the files of the labelled scans do; the table calls them otherwise."""
-    settings = small(pool)
+    settings = asked(pool)
     found = index_scans(cohort.parent, settings, tmp_path)
     found = replace(found, table=found.table.assign(patient=[f"file-{i}" for i in range(len(found))]))
     told = replace(found, table=found.table.assign(patient=[f"table-{i}" for i in range(len(found))], labelled=True))
@@ -198,7 +197,7 @@ def test_patients_of_the_pool_who_are_tested_leave_it(cohort: Path, pool: Path, 
 def test_a_pool_within_the_scans_is_refused(cohort: Path, tmp_path: Path) -> None:
     for pool in (cohort.parent, cohort.parent.parent, cohort.parent / "images"):
         with pytest.raises(DataError, match="lie in one folder"):
-            read_catalog(cohort.parent, cohort, small(pool), tmp_path)
+            read_catalog(cohort.parent, cohort, asked(pool), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +228,7 @@ def test_an_arm_without_encoder_takes_the_one_that_fits() -> None:
 
 def test_a_study_of_skipped_arms_alone_is_refused(cohort: Path, pool: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no arm is left: imagenet@test_vit is skipped"):
-        run_study(cohort.parent, cohort, small(pool, "pretrain.arms=[imagenet@test_vit]"), tmp_path)
+        run_study(cohort.parent, cohort, asked(pool, "pretrain.arms=[imagenet@test_vit]"), tmp_path)
 
 
 def write(path: Path, text: str) -> Path:

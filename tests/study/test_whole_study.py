@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medprior.config import Settings, load_settings
+from medprior.config import Settings
 from medprior.errors import Interrupted, LabelError, OutputError, RunError
 from medprior.files import alone_in
 from medprior.report.assemble import report
@@ -20,23 +20,17 @@ from medprior.study.executors.cluster import OnCluster
 from medprior.study.executors.connection import joined
 from medprior.study.study import Outcome, run_study
 from medprior.study.takehome.prediction import embed_scans, predict_scans
+from small_study import small
 from two_machines import TwoMachines
 
-SMALL = [
-    "data.size=32", "data.label=[label]", "pretrain.methods=[mae]", "pretrain.backbone=test_vit", "pretrain.steps=6",
-    "pretrain.batch_size=8", "pretrain.checkpoint_seconds=0", "mae.decoder_width=32", "mae.decoder_depth=1",
-    "adapt.steps=4", "study.budgets=[12, all]", "study.seeds=2", "study.folds=2", "study.repeats=1", "study.threads=1",
-    "study.workers=1",
-]  # fmt: skip
 
-
-def small(*more: str) -> Settings:
-    return load_settings(assignments=[*SMALL, *more], methods=["mae", "simclr"])
+def study(*more: str) -> Settings:
+    return small("pretrain.steps=6", "adapt.steps=4", "study.budgets=[12, all]", "study.seeds=2", *more)
 
 
 @pytest.fixture(scope="module")
 def outcome(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run_study(cohort.parent, cohort, small(), tmp_path_factory.mktemp("study"))
+    return run_study(cohort.parent, cohort, study(), tmp_path_factory.mktemp("study"))
 
 
 def test_the_verdict_has_every_arm_at_every_budget(outcome: Outcome) -> None:
@@ -70,7 +64,7 @@ def test_results_are_the_same_whoever_salts_the_patients_keys(cohort: Path, tmp_
     brief = ["study.seeds=1", "study.budgets=[all]", "pretrain.steps=1", "adapt.adaptations=[probe]"]
     written = []
     for name in ("ours", "theirs"):
-        settings = small(*brief, f"data.salt={tmp_path / name}.salt")
+        settings = study(*brief, f"data.salt={tmp_path / name}.salt")
         out = run_study(cohort.parent, cohort, settings, tmp_path / name).out
         written.append((out / "results.csv").read_bytes())
     assert written[0] == written[1]
@@ -96,7 +90,7 @@ def test_scratch_has_as_many_steps_as_any_arm(outcome: Outcome) -> None:
 def test_a_second_run_does_nothing_again(outcome: Outcome, cohort: Path) -> None:
     cells = {p: p.stat().st_mtime_ns for p in (outcome.out / "cells").iterdir()}
     before = (outcome.out / "results.csv").read_bytes(), (outcome.out / "verdict.json").read_bytes()
-    run_study(cohort.parent, cohort, small(), outcome.out)
+    run_study(cohort.parent, cohort, study(), outcome.out)
     assert {p: p.stat().st_mtime_ns for p in (outcome.out / "cells").iterdir()} == cells
     assert before == ((outcome.out / "results.csv").read_bytes(), (outcome.out / "verdict.json").read_bytes())
 
@@ -106,13 +100,13 @@ def test_a_stopped_study_ends_as_one_that_was_not(outcome: Outcome, cohort: Path
     for patience in (9, 40, 80):
         limit = next(checks) + patience
         with pytest.raises(Interrupted):
-            run_study(cohort.parent, cohort, small(), tmp_path, stop=lambda limit=limit: next(checks) > limit)
-    run_study(cohort.parent, cohort, small(), tmp_path)
+            run_study(cohort.parent, cohort, study(), tmp_path, stop=lambda limit=limit: next(checks) > limit)
+    run_study(cohort.parent, cohort, study(), tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
 
 
 def test_two_processes_give_the_same_results(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
-    run_study(cohort.parent, cohort, small("study.workers=2"), tmp_path)
+    run_study(cohort.parent, cohort, study("study.workers=2"), tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
 
 
@@ -134,7 +128,7 @@ def test_a_cluster_gives_the_same_results_though_it_is_stopped_and_a_machine_die
             OnCluster("ray", tmp_path, threads=2, on_gpu=False).places()
         with joined(machines.client):  # for both runs: processes of the cluster take long to import torch
             assert signal.getsignal(signal.SIGTERM) is polite
-            there = small(f"study.workers={machines.client}")
+            there = study(f"study.workers={machines.client}")
             with pytest.raises(Interrupted):
                 run_study(cohort.parent, cohort, there, tmp_path, stop=lambda: done() >= 4)
             assert 4 <= done() < len(outcome.results.cells) - 12
@@ -148,13 +142,13 @@ def test_a_damaged_cell_is_done_again(outcome: Outcome, cohort: Path) -> None:
     before = (outcome.out / "results.csv").read_bytes()
     damaged = next((outcome.out / "cells").glob("*.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
-    run_study(cohort.parent, cohort, small(), outcome.out)
+    run_study(cohort.parent, cohort, study(), outcome.out)
     assert (outcome.out / "results.csv").read_bytes() == before
 
 
 def test_another_study_is_refused(outcome: Outcome, cohort: Path) -> None:
     with pytest.raises(RunError, match=r"adapt\.batch_size was 32, now 16"):
-        run_study(cohort.parent, cohort, small("adapt.batch_size=16"), outcome.out)
+        run_study(cohort.parent, cohort, study("adapt.batch_size=16"), outcome.out)
 
 
 def test_changed_labels_are_refused(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
@@ -162,19 +156,19 @@ def test_changed_labels_are_refused(outcome: Outcome, cohort: Path, tmp_path: Pa
     lines = cohort.read_text().splitlines()
     other.write_text("\n".join(lines[:-3]))
     with pytest.raises(RunError, match="changed since this study began"):
-        run_study(cohort.parent, other, small(), outcome.out)
+        run_study(cohort.parent, other, study(), outcome.out)
 
 
 def test_a_study_that_never_came_to_a_plan_binds_nobody(cohort: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelError):
-        run_study(cohort.parent, cohort, small("study.budgets=[1]"), tmp_path)
-    run_study(cohort.parent, cohort, small("study.budgets=[12]", "study.seeds=1"), tmp_path)
+        run_study(cohort.parent, cohort, study("study.budgets=[1]"), tmp_path)
+    run_study(cohort.parent, cohort, study("study.budgets=[12]", "study.seeds=1"), tmp_path)
 
 
 def test_a_verdict_on_fewer_seeds_than_were_trained_says_so(outcome: Outcome, cohort: Path) -> None:
     said = "2 adaptation seeds were trained; this verdict uses the first 1 of them."
-    assert said in run_study(cohort.parent, cohort, small("study.seeds=1"), outcome.out).verdict["warnings"]
-    assert said not in run_study(cohort.parent, cohort, small(), outcome.out).verdict["warnings"]
+    assert said in run_study(cohort.parent, cohort, study("study.seeds=1"), outcome.out).verdict["warnings"]
+    assert said not in run_study(cohort.parent, cohort, study(), outcome.out).verdict["warnings"]
 
 
 def test_what_is_damaged_is_made_again(outcome: Outcome, cohort: Path) -> None:
@@ -182,25 +176,25 @@ def test_what_is_damaged_is_made_again(outcome: Outcome, cohort: Path) -> None:
     whole = encoder.read_bytes()
     encoder.write_bytes(whole[:500])
     (outcome.out / "best" / "predictor.json").write_text("{")
-    run_study(cohort.parent, cohort, small(), outcome.out)
+    run_study(cohort.parent, cohort, study(), outcome.out)
     assert encoder.read_bytes() == whole
     assert json.loads((outcome.out / "best" / "predictor.json").read_text())["schema"] == 1
 
 
 def test_two_at_once_are_refused(outcome: Outcome, cohort: Path) -> None:
     with alone_in(outcome.out), pytest.raises(OutputError, match="another medprior"):
-        run_study(cohort.parent, cohort, small(), outcome.out)
+        run_study(cohort.parent, cohort, study(), outcome.out)
 
 
 def test_encoders_are_made_without_labels(cohort: Path, tmp_path: Path) -> None:
-    (folder,) = pretrain_alone(cohort.parent, small(), tmp_path)
+    (folder,) = pretrain_alone(cohort.parent, study(), tmp_path)
     before = (folder / "encoder.safetensors").stat().st_mtime_ns
-    assert pretrain_alone(cohort.parent, small(), tmp_path) == [folder]
+    assert pretrain_alone(cohort.parent, study(), tmp_path) == [folder]
     assert (folder / "encoder.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_report_is_one_page_without_paths(outcome: Outcome, cohort: Path) -> None:
-    page = report(outcome, "medprior run SCANS").read_text(encoding="utf-8")
+    page = report(outcome).read_text(encoding="utf-8")
     assert "medprior run SCANS" in page
     assert outcome.verdict["sentences"][0][:30] in page.replace("&#39;", "'")
     for name in outcome.ground.catalog.table["path"]:
@@ -213,7 +207,7 @@ def test_the_report_shows_looks_at_embeddings_and_what_a_run_said_of_them(outcom
     card = outcome.out / Pretraining("mae", "test_vit", fold=1, seed=0).folder / "finished.json"
     before = card.read_text(encoding="utf-8")
     card.write_text(json.dumps({**json.loads(before), "warnings": ["All images are one point."]}), encoding="utf-8")
-    page = report(outcome, "medprior run SCANS").read_text(encoding="utf-8")
+    page = report(outcome).read_text(encoding="utf-8")
     card.write_text(before, encoding="utf-8")
     assert "mae on test_vit, fold 2, seed 1: All images are one point." in page
     for name in ("deviation", "effective rank", "alignment", "uniformity", "probe auroc"):

@@ -5,6 +5,7 @@ blur and noise, in this order.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,15 +37,36 @@ def change(pixels: Tensor, valid: Tensor, recipe: ViewRecipe, key: Key) -> Tenso
     return changed if changed is pixels else changed * seen
 
 
+def rescaled(pixels: Tensor, seen: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Pixels (B, C, *S) times brightness (B,), then their distance to their mean where seen times contrast (B,).
+
+    They are 0 where seen (B, 1, *S) is, and what leaves [0, 1] is cut off.
+    """
+    dims = tuple(range(1, pixels.dim()))
+    count = seen.sum(dim=dims).clamp(min=1) * pixels.shape[1]
+    mean = brightness * pixels.sum(dim=dims) / count
+    shift = mean * (1 - contrast)
+    return torch.addcmul(broad(shift, pixels), pixels, broad(brightness * contrast, pixels)).clamp_(0, 1)
+
+
+def blurred(pixels: Tensor, seen: Tensor, width: Tensor, widest: float) -> Tensor:
+    """Pixels (B, C, *S) under a Gaussian of each sample's own width (B,) in pixels, up to `widest`; see `over_seen`."""
+    d = pixels.dim() - 2
+    return over_seen(lambda both: smooth(both, [width] * d, [widest] * d), pixels, seen)
+
+
+def over_seen(filtered: Callable[[Tensor], Tensor], pixels: Tensor, seen: Tensor) -> Tensor:
+    """Pixels (B, C, *S) after a linear filter over those where seen (B, 1, *S) is 1 alone: neither padding nor border
+    lends darkness."""
+    both = filtered(torch.cat([pixels * seen, seen], dim=1))
+    return (both[:, :-1] / both[:, -1:].clamp(min=1e-6)).clamp(max=1)
+
+
 def _jitter(pixels: Tensor, seen: Tensor, gate: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
     brightness = _factor(recipe.brightness, "brightness", gate, key)
     contrast = _factor(recipe.contrast, "contrast", gate, key)
     if recipe.brightness or recipe.contrast:
-        dims = tuple(range(1, pixels.dim()))
-        count = seen.sum(dim=dims).clamp(min=1) * pixels.shape[1]
-        mean = brightness * pixels.sum(dim=dims) / count
-        shift = mean * (1 - contrast)
-        pixels = torch.addcmul(broad(shift, pixels), pixels, broad(brightness * contrast, pixels)).clamp_(0, 1)
+        pixels = rescaled(pixels, seen, brightness, contrast)
     if recipe.gamma:
         most = math.log1p(recipe.gamma)
         exponent = torch.where(gate, between(key, "gamma", -most, most), 0.0).exp()
@@ -64,13 +86,9 @@ def _colour(pixels: Tensor, gate: Tensor, recipe: ViewRecipe, key: Key) -> Tenso
 
 
 def _blur(pixels: Tensor, seen: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:
-    """Gaussian of each sample's own width over the valid pixels alone: neither padding nor border lends darkness."""
     width = between(key, "blur width", *recipe.blur) * recipe.size
     width = torch.where(happens(key, "blur", recipe.blur_probability), width, 0.0).clamp(min=1e-3)
-    d = pixels.dim() - 2
-    both = torch.cat([pixels * seen, seen], dim=1)
-    both = smooth(both, [width] * d, [recipe.blur[1] * recipe.size] * d)
-    return (both[:, :-1] / both[:, -1:].clamp(min=1e-6)).clamp(max=1)
+    return blurred(pixels, seen, width, recipe.blur[1] * recipe.size)
 
 
 def _noise(pixels: Tensor, recipe: ViewRecipe, key: Key) -> Tensor:

@@ -35,7 +35,7 @@ def main(scans: Path, out: Path) -> None:
     settle(1)
     out.mkdir(parents=True, exist_ok=True)
     settings = load_settings(assignments=["data.size=32", "adapt.crops=4"])
-    catalog = for_task(read_catalog(scans, None, settings, out), settings, out, labelled=False)
+    catalog = for_task(read_catalog(scans, None, settings, out), settings, out)
     ground = prepare(catalog, settings, out, on_gpu=False)
     store = ground.store.resident("cpu")
     pool = annotated(ground, ground.splits[0].pool)

@@ -27,7 +27,7 @@ def settings_of(*more: str) -> Settings:
 
 
 def ground_of(scans: Path, labels: Path | None, out: Path, settings: Settings) -> Ground:
-    catalog = for_task(read_catalog(scans, labels, settings, out), settings, out, labelled=labels is not None)
+    catalog = for_task(read_catalog(scans, labels, settings, out), settings, out)
     return prepare(catalog, settings, out, on_gpu=False)
 
 

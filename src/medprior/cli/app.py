@@ -201,7 +201,9 @@ def demo(
 def index(
     scans: o.Scans,
     labels: o.Labels = None,
+    masks: o.Masks = None,
     out: o.Out = Path("out"),
+    task: o.Task = None,
     patient: o.Patient = None,
     label: o.Label = None,
     split: o.Split = None,
@@ -216,16 +218,16 @@ def index(
     from medprior.files import make_folder
     from medprior.report.card import data_card
     from medprior.study.planning.found import catalog_lines, write_problems, write_rows
-    from medprior.study.planning.reading import read_catalog, store_all_volumes
+    from medprior.study.planning.reading import read_catalog, store_all_volumes, task_lines, with_outlines
 
-    settings = o.make_settings(config, set_, patient=patient, label=label, split=split)
+    settings = o.make_settings(config, set_, masks=masks, task=task, patient=patient, label=label, split=split)
     terminal = Terminal()
     make_folder(out)
-    catalog = read_catalog(scans, labels, settings, out, terminal)
+    catalog = with_outlines(read_catalog(scans, labels, settings, out, terminal), settings, out, terminal)
     write_problems(catalog, out)
     write_rows(catalog, out)
     save_catalog(catalog, out / "catalog.parquet")
-    for line in catalog_lines(catalog):
+    for line in (*catalog_lines(catalog), *task_lines(catalog, settings)):
         terminal.say(line)
     page, headline = data_card(catalog, out, settings.data.ct_window)
     terminal.say(f"Card     {headline}")

@@ -101,7 +101,7 @@ def _run(
 ) -> Outcome:
     record = Record.open(out, settings)
     read = read_catalog(scans, labels, settings, out, progress)
-    catalog = for_task(read, settings, out, progress, labelled=labels is not None)
+    catalog = for_task(read, settings, out, progress)
     record.same_data(catalog.fingerprint())
     groupings, ungrouped = groupings_of(catalog, labels, settings.data)
     write_problems(catalog, out)

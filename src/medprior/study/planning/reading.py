@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from medprior.config import Settings
 from medprior.data.annotations.join import join_labels
-from medprior.data.annotations.label_table import read_label_table
+from medprior.data.annotations.label_table import LabelTable, read_label_table
+from medprior.data.annotations.masks import MASKS
 from medprior.data.annotations.outlined import label_by_masks
 from medprior.data.catalog import Catalog, build_catalog
 from medprior.data.pool import check_apart, join_pool, renamed, without_labelled_copies
 from medprior.data.privacy import patient_keys
 from medprior.data.volumestore.volumes import VolumeStore
-from medprior.errors import OutputError, SettingsError
+from medprior.errors import LabelError, OutputError, SettingsError
 from medprior.progress import Progress, silent
 
 
@@ -23,51 +25,82 @@ def read_catalog(
 
     The pool of `data.unlabelled` follows, without the images in it that copy labelled ones.
     """
-    if labels is not None:
-        read_label_table(labels.expanduser())  # a wrong file is said before hours of reading
+    table = read_label_table(labels.expanduser()) if labels is not None else None  # said before hours of reading
     data = settings.data
     found, pool = _index_both(scans, settings, out, progress)
     catalog = found
-    if labels is not None:
+    if labels is not None and table is not None:
         catalog = join_labels(
             found,
             labels,
             patient=data.patient,
             label=data.label or None,
             split=data.split,
-            outlines=asks_for_outlines(settings),
+            outlines=asks_for_outlines(settings) or (_guessed(settings) and _masks_known(found, table)),
         )
     if pool is None:
         return catalog
     return without_labelled_copies(join_pool(catalog, renamed(pool, found, catalog)), progress)
 
 
-def for_task(
-    catalog: Catalog, settings: Settings, out: Path, progress: Progress = silent, *, labelled: bool
-) -> Catalog:
+def for_task(catalog: Catalog, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
     """The catalog with the labels of the task: those of a table or of the data, or outlines.
 
-    Outlines are learnt where they are asked for, where a folder of masks is given, and where masks lie beside scans of
-    which nothing else is known.
-
-    Args:
-        labelled: whether a table of labels was given.
+    Outlines are learnt where they are asked for, where a folder of masks is given, and where masks lie beside scans, or
+    a table names them, of which no label is known.
 
     Raises:
         LabelError: no mask can be used.
     """
-    masks, guessed = settings.data.masks, settings.study.task == "auto"
-    beside = not labelled and catalog.labels is None and bool(catalog.table["mask"].notna().any())
-    if asks_for_outlines(settings) or (guessed and beside):
+    beside = catalog.labels is None and bool(catalog.table["mask"].notna().any())
+    if asks_for_outlines(settings) or (_guessed(settings) and beside):
         cache, workers = out / "index-masks.parquet", settings.data.workers
-        return label_by_masks(catalog, masks, cache=cache, workers=workers, progress=progress)
+        return label_by_masks(catalog, settings.data.masks, cache=cache, workers=workers, progress=progress)
     return catalog
+
+
+def with_outlines(catalog: Catalog, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:
+    """The same for an index, which goes on without them where nobody asked for outlines.
+
+    Raises:
+        LabelError: outlines were asked for, and no mask can be used.
+    """
+    try:
+        return for_task(catalog, settings, out, progress)
+    except LabelError as error:
+        if asks_for_outlines(settings):
+            raise
+        return replace(catalog, warnings=[*catalog.warnings, f"Outlines cannot be learnt: {error.what}."])
+
+
+def task_lines(catalog: Catalog, settings: Settings) -> list[str]:
+    """What is learnt and why, where there are masks."""
+    marked = int(catalog.table["mask"].notna().sum())
+    if catalog.labels is None or not marked:
+        return []
+    outlined = catalog.labels.kind == "segmentation"
+    what, other = ("outlines", "classify") if outlined else ("labels of whole scans", "segment")
+    if not _guessed(settings):
+        return [f"Task     {what}, as was asked for"]
+    there = "masks were given" if settings.data.masks else f"{marked:,} scans have a mask and no label is known"
+    why = there if outlined else f"labels are known; {marked:,} scans have masks, too"
+    return [f"Task     {what}, because {why}   (change with --task {other}{' --label COLUMN' if outlined else ''})"]
 
 
 def asks_for_outlines(settings: Settings) -> bool:
     """Whether the settings alone say that outlines are learnt, whatever lies in the folder."""
     task = settings.study.task
     return task == "segment" or (task == "auto" and settings.data.masks is not None)
+
+
+def _guessed(settings: Settings) -> bool:
+    """Whether nobody said what is to be learnt."""
+    return settings.study.task == "auto"
+
+
+def _masks_known(catalog: Catalog, table: LabelTable | None) -> bool:
+    """Whether masks lie beside the scans, or a table names them."""
+    return bool(catalog.table["mask"].notna().any()) or (table is not None and table.find(MASKS) is not None)
 
 
 def index_all(scans: Path, settings: Settings, out: Path, progress: Progress = silent) -> Catalog:

@@ -13,6 +13,7 @@ from medprior.study.ground import Ground, Resident
 from medprior.study.planning.crops import plan_crops
 from medprior.study.planning.found import SHOWN, label_counts
 from medprior.study.planning.plan import Schedule
+from medprior.study.planning.reading import task_lines
 from medprior.study.planning.unread import unread_lines
 from medprior.study.pretraining import training_preset
 
@@ -38,7 +39,7 @@ def ground_lines(ground: Ground, settings: Settings, on_gpu: bool) -> list[str]:
     lines += [*_pool_line(ground), *(f"         {warning}" for warning in ground.warnings)]
     numbers = f"{len(split.pool):,} images to learn from, {len(split.test):,} to test on"
     lines.append(f"Split    {_split_kind(ground)}: {numbers}; encoders may see {len(split.pretrain):,}")
-    return [*lines, _size_line(ground, settings, on_gpu)]
+    return [*lines, *task_lines(catalog, settings), _size_line(ground, settings, on_gpu)]
 
 
 def _size_line(ground: Ground, settings: Settings, on_gpu: bool) -> str:

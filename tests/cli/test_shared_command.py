@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from medprior.cli.app import _shared_command
+from medprior.cli.shared import shared_command
 
 
 @pytest.mark.parametrize("word", ["ray://ward7.clinic:10001", "--workers=ray://ward7.clinic:10001"])
 def test_the_host_of_a_cluster_stays_private(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.setattr(sys, "argv", ["medprior", "run", "/data/ward7", word])
-    said = _shared_command({Path("/data/ward7"): "SCANS"})
+    said = shared_command({Path("/data/ward7"): "SCANS"})
     assert said == f"medprior run SCANS {word.replace('ward7.clinic:10001', 'HOST:PORT')}"

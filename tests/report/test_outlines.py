@@ -43,7 +43,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.fixture(scope="module")
 def content(outcome: Outcome) -> ReportContent:
-    return content_of(outcome, "medprior run SCANS")
+    return content_of(outcome)
 
 
 def write_scans(folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_what_an_encoder_saw_is_called_masked_only_where_it_was_hidden_behind_gr
 
 
 def test_the_page_speaks_of_scans_and_stays_light(outcome: Outcome) -> None:
-    page = report(outcome, "medprior run SCANS").read_text(encoding="utf-8")
+    page = report(outcome).read_text(encoding="utf-8")
     assert len(page.encode()) < SIZE_LIMIT / 5
     words = re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
     assert "What pre-training was worth on 12 scans" in words
@@ -183,7 +183,7 @@ def test_the_data_card_speaks_of_scans_and_names_the_classes(outcome: Outcome, t
 
 @pytest.mark.browser
 def test_the_page_in_a_browser_shows_contours_over_pictures_of_the_same_shape(outcome: Outcome, browser: Any) -> None:
-    address, said = report(outcome, "medprior run SCANS").as_uri(), list[str]()
+    address, said = report(outcome).as_uri(), list[str]()
     for width in (390, 1280):
         page = browser.new_page(viewport={"width": width, "height": 800})
         page.on("console", lambda message: said.append(message.text))

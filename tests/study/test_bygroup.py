@@ -26,7 +26,7 @@ def test_a_study_writes_groups_and_shortcuts_and_plans_them(cohort: Path, tmp_pa
     read = shortcuts[shortcuts["arm"] == "mae"].set_index("column")
     assert read.loc["site", "read_auroc"] > 0.6  # the two hospitals have other detectors
     assert shortcuts[shortcuts["arm"] == "scratch"]["read_auroc"].isna().all()
-    assert any(line.startswith("Groups   site (2 groups), sex (2 groups), age (<40, ") for line in outcome.planned)
+    assert any(line.startswith("Groups   site (2 groups), sex (2 groups), age (<40, ") for line in outcome.told.planned)
     shown = read_groups(tmp_path, outcome.verdict)
     assert shown is not None
     assert list(shown.overall) == ["mae", "scratch"]

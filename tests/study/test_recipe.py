@@ -72,7 +72,7 @@ def test_copies_of_labelled_images_leave_the_pool_and_are_counted(outcome: Outco
     assert all("new-" in path for path in of_pool["path"])
     said = f"3 of {FRESH + 3} images of the pool look like copies of labelled images and left it."
     assert said in outcome.verdict["warnings"]
-    assert any(said in line for line in outcome.found)
+    assert any(said in line for line in outcome.told.found)
     gone = catalog.problems[catalog.problems["kind"] == "apart"]
     assert sorted(Path(path).name for path in gone["path"]) == ["a.png", "b0.jpg", "b1.jpg"]
 
@@ -85,7 +85,7 @@ def test_the_pool_is_pretrained_on_and_nothing_else(outcome: Outcome) -> None:
         assert not np.isin(ground.pool, np.concatenate([split.pool, split.val, split.test])).any()
         assert not np.isin(split.test, split.pretrain).any()
     assert not ground.catalog.table["labelled"].to_numpy()[ground.pool].any()
-    (line,) = [line for line in outcome.found if line.startswith("Pool")]
+    (line,) = [line for line in outcome.told.found if line.startswith("Pool")]
     assert f"{FRESH} further images" in line
     assert "3 copies of labelled images left them" in line
 
@@ -102,7 +102,7 @@ def test_every_encoder_has_its_own_scratch(outcome: Outcome) -> None:
 def test_published_weights_that_cannot_be_had_are_skipped_and_said(outcome: Outcome) -> None:
     start = "imagenet@test_vit is skipped: not available: "
     assert [said for said in outcome.verdict["warnings"] if said.startswith(start) and len(said) > len(start)]
-    assert any(start in line for line in outcome.planned)
+    assert any(start in line for line in outcome.told.planned)
     assert IMAGENET not in {method for method, _ in outcome.grid.methods}
 
 
@@ -116,7 +116,7 @@ def test_published_weights_that_can_be_had_later_join_and_stay(
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
         found = run_study(cohort.parent, cohort, asked(pool), out)
         assert not [said for said in found.verdict["warnings"] if "skipped" in said]
-        assert any("published ImageNet weights" in line for line in found.planned)
+        assert any("published ImageNet weights" in line for line in found.told.planned)
     after = pd.read_csv(out / "results.csv")
     ours = after["arm"].str.startswith(IMAGENET)
     assert set(after["adaptation"][ours]) == {"probe", "fine-tune"}

@@ -30,7 +30,7 @@ def study(*more: str) -> Settings:
 
 @pytest.fixture(scope="module")
 def outcome(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return run_study(cohort.parent, cohort, study(), tmp_path_factory.mktemp("study"))
+    return run_study(cohort.parent, cohort, study(), tmp_path_factory.mktemp("study"), command="medprior run SCANS")
 
 
 def test_the_verdict_has_every_arm_at_every_budget(outcome: Outcome) -> None:

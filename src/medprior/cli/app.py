@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 import time
@@ -18,6 +17,8 @@ from medprior.cli import options as o
 from medprior.cli.bench import bench
 from medprior.cli.display import Terminal
 from medprior.cli.paper import print_run
+from medprior.cli.report import report_run
+from medprior.cli.shared import shared_command
 from medprior.cli.suggest import suggest
 from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
 
@@ -34,13 +35,6 @@ app = typer.Typer(
 )
 Encoder = Annotated[Path, typer.Argument(help="Folder of a pre-training run, or a weights file.", show_default=False)]
 PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a finished run.", show_default=False)]
-PRIVATE_SETTINGS = {
-    "pretrain.weights": "WEIGHTS",
-    "data.unlabelled": "POOL",
-    "data.masks": "MASKS",
-    "data.salt": "SALT",
-}
-"""Settings whose values are paths, and the words that stand for them in a report."""
 
 
 def main() -> None:
@@ -328,6 +322,7 @@ def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
 
 app.command()(bench)
 app.command()(suggest)
+app.command("report")(report_run)
 app.command("print")(print_run)
 
 
@@ -369,10 +364,10 @@ def _study(
     if not isinstance(settings, Settings):
         raise SettingsError("no settings")
     terminal = terminal or Terminal()
+    command = shared_command({**(private or {}), scans: "SCANS", labels: "LABELS.csv", out: "OUT"})
     with polite_stop() as stop:
-        outcome = run_study(scans, labels, settings, out, progress=terminal, stop=stop)
-    command = _shared_command({**(private or {}), scans: "SCANS", labels: "LABELS.csv", out: "OUT"})
-    page = report(outcome, command)
+        outcome = run_study(scans, labels, settings, out, command=command, progress=terminal, stop=stop)
+    page = report(outcome)
     card, _ = data_card(outcome.ground.catalog, out, settings.data.ct_window)
     terminal.say("")
     for line in print_verdict(outcome.verdict):
@@ -381,19 +376,3 @@ def _study(
     terminal.say(f"Data     {card}")
     terminal.say(f"Model    {out / 'best'}   (medprior predict {shlex.quote(str(out / 'best'))} NEW_SCANS)")
     terminal.say("Resume or extend (more --seeds): the same command")
-
-
-def _shared_command(private: dict[Path | None, str]) -> str:
-    """This command as it may stand in a report: paths, which often name patients, and hosts give way to words."""
-    words = {str(path): word for path, word in private.items() if path is not None}
-    shown = [words.get(_as_path(word), re.sub(r"ray://\S+", "ray://HOST:PORT", word)) for word in sys.argv[1:]]
-    for number, word in enumerate(shown):
-        name, _, value = word.partition("=")
-        if _as_path(value) in words or name in PRIVATE_SETTINGS:
-            shown[number] = f"{name}={words.get(_as_path(value), PRIVATE_SETTINGS.get(name, 'PATH'))}"
-    return shlex.join(["medprior", *shown])
-
-
-def _as_path(word: str) -> str:
-    """A path as it compares: a folder may be written with a slash at its end."""
-    return str(Path(word)) if word else word

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
+from medprior.data.volumestore.volumes import VolumeStore
 from medprior.methods.method import Batch, Clock
 from medprior.report.calibration import read_calibration
 from medprior.report.content import (
@@ -32,42 +33,44 @@ from medprior.study.arms import BORROWED, Pretraining
 from medprior.study.canvas import common_modality
 from medprior.study.classes import class_scores
 from medprior.study.ground import Ground
+from medprior.study.lost import LostStore
 from medprior.study.pretraining import encoder_of, make_trainer
 from medprior.study.study import Outcome
 from medprior.study.takehome.modelcard import write_model_card
-from medprior.training.run import Curves, Run, environment
+from medprior.training.run import Curves, Run
 
 EXAMPLES, SHOWN_ROWS = 12, 6
 
 
-def report(outcome: Outcome, command: str) -> Path:
+def report(outcome: Outcome) -> Path:
     """Write `report.html` and `model-card.md` of a finished study; returns the path of the page."""
     write_model_card(outcome)
-    return write_report(outcome.out / "report.html", content_of(outcome, command))
+    return write_report(outcome.out / "report.html", content_of(outcome))
 
 
-def content_of(outcome: Outcome, command: str) -> ReportContent:
-    """Everything the page shows, gathered from the study's folder."""
-    ground, grid, verdict = outcome.ground, outcome.grid, outcome.verdict
+def content_of(outcome: Outcome) -> ReportContent:
+    """Everything the page shows, gathered from the study's folder; without pictures where its pixels are gone."""
+    ground, grid, verdict, told = outcome.ground, outcome.grid, outcome.verdict, outcome.told
     images = {b: len(ground.budget(b, 0, 0)) for b in grid.budgets}
     first = [Pretraining(m, b, 0, 0) for m, b in grid.methods if m not in BORROWED]
-    hours = outcome.seconds / 3600
-    facts = {k: ", ".join(v) or "none" if isinstance(v, list) else str(v) for k, v in environment().items()}
+    hours = (told.seconds or 0.0) / 3600
+    facts = {k: ", ".join(v) or "none" if isinstance(v, list) else str(v) for k, v in told.environment.items()}
+    there = not isinstance(ground.store, LostStore)
     return ReportContent(
         title=f"What pre-training was worth on {len(ground.catalog):,} {scans_of(verdict, len(ground.catalog))}",
         verdict=verdict,
         summary=_summary(outcome),
-        plan=[*outcome.found, *outcome.planned],
+        plan=[*told.found, *told.planned],
         budgets=[Budget(b, n) for b, n in images.items()],
         per_class=scores_by_class(outcome) if ground.outlined else _per_class(outcome),
         class_note=note_on_classes(outcome) if ground.outlined else "",
-        outlines=outlines_of(outcome) if ground.outlined else None,
-        examples=_examples(outcome),
-        reconstructions=_reconstructions(outcome, first),
-        views=_views(outcome, first),
+        outlines=outlines_of(outcome) if ground.outlined and there else None,
+        examples=_examples(outcome) if there else None,
+        reconstructions=_reconstructions(outcome, first) if there else {},
+        views=_views(outcome, first) if there else {},
         training={f"{w.method} on {w.backbone}": _curves(Run(outcome.out / w.folder, {})) for w in first},
         results=[{str(k): v for k, v in row.items()} for row in outcome.results.table().to_dict("records")],
-        command=command,
+        command=told.command,
         environment={**facts, "hours of this call": f"{hours:.2f}"},
         links={
             "model to take home": "best/",
@@ -75,11 +78,21 @@ def content_of(outcome: Outcome, command: str) -> ReportContent:
             "use it": "medprior predict best/ NEW_SCANS",
             "its model card": "model-card.md",
         },
-        limits=_collapses(outcome),
+        limits=[*pixels_lost(outcome), *_collapses(outcome)],
         embedding=embedding_of(outcome),
         calibration=read_calibration(outcome.out, verdict, outcome.results.kind, outcome.results.names),
         groups=read_groups(outcome.out, verdict),
     )
+
+
+def pixels_lost(outcome: Outcome) -> list[str]:
+    """A sentence on what a page has to leave out; none where the stored pixels are there."""
+    if not isinstance(outcome.ground.store, LostStore):
+        return []
+    return [
+        "No scans are shown: the stored pixels of this run are gone or damaged. Where the scans still are, the command "
+        "that made it stores them again."
+    ]
 
 
 def _curves(run: Run) -> Curves:
@@ -122,7 +135,7 @@ def _summary(outcome: Outcome) -> DataSummary:
 
 
 def _stored_said(ground: Ground) -> str:
-    return "" if ground.outlined else f", stored at {ground.whole.size} px"
+    return "" if isinstance(ground.store, VolumeStore) or ground.outlined else f", stored at {ground.store.size} px"
 
 
 def _count(targets: NDArray[np.float64], k: int) -> int:

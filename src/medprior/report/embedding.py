@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,13 +35,13 @@ class Embedding:
     """A map with its pictures.
 
     Attributes:
-        thumbs: (N, C, H, W), in the order of the map; black where a picture may not be shown.
+        thumbs: (N, C, H, W), in the order of the map; black where a picture may not be shown. None where none can be.
         pictures: (C, H, W) of every row that a mistake or a neighbour of it is, where it may be shown.
     """
 
     found: EmbeddingMap
-    thumbs: Images
-    pictures: Mapping[int, Images]
+    thumbs: Images | None = None
+    pictures: Mapping[int, Images] = field(default_factory=dict)
 
 
 def embedding(content: ReportContent, image_side: int) -> dict[str, Any] | None:
@@ -56,7 +56,7 @@ def embedding(content: ReportContent, image_side: int) -> dict[str, Any] | None:
         "colourings": [_colouring(one) for one in found.colourings],
         "rows": ",".join(map(str, found.rows)),
         "tested": "".join("1" if one else "0" for one in found.tested),
-        "sheet": sheet(kept.thumbs, side),
+        "sheet": "" if kept.thumbs is None else sheet(kept.thumbs, side),
         "side": side,
         "across": _across(len(found.rows)),
         "arm": found.arm.name,

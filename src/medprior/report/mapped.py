@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from medprior.report.embedding import TILES, Embedding
 from medprior.report.seen import as_bytes, small, whole
 from medprior.study.ground import Ground
+from medprior.study.lost import LostStore
 from medprior.study.study import Outcome
 from medprior.study.verdict.embeddingmap import EmbeddingMap, map_study
 
@@ -15,10 +16,11 @@ from medprior.study.verdict.embeddingmap import EmbeddingMap, map_study
 def embedding_of(outcome: Outcome) -> Embedding | None:
     """The map of the best pre-trained arm; None where there is none. Text may be burnt into what is not shown."""
     ground = outcome.ground
-    groupings = [column.grouping for column in outcome.by_group.groups.columns]
-    found = map_study(outcome.results, outcome.verdict, ground, groupings, outcome.out)
+    found = map_study(outcome.results, outcome.verdict, ground, outcome.told.groupings, outcome.out)
     if found is None:
         return None
+    if isinstance(ground.store, LostStore):
+        return Embedding(found)
     thumbs = small(ground, found.rows, max(TILES.values()))
     thumbs[_hidden(ground, found.rows)] = 0
     return Embedding(found, thumbs, _pictures(ground, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,18 +12,22 @@ from medprior.config import Settings
 from medprior.data.catalog import Catalog
 from medprior.data.store.pixels import PixelStore
 from medprior.data.volumestore.volumes import VolumeStore
+from medprior.errors import StoreError
 from medprior.progress import Progress, silent
-from medprior.study.planning.crops import plan_crops
+from medprior.study.lost import LostStore
+from medprior.study.planning.crops import CropPlan, plan_crops
+from medprior.study.told import Told
 from medprior.views.recipe import ViewRecipe, base_recipe
 
 CPU_SIZE, GPU_SIZE = 64, 224
+_Store = TypeVar("_Store", PixelStore, VolumeStore)
 
 
 @dataclass(frozen=True)
 class Canvas:
     """The stored scans, and what a view of them is like; of crops how many make a step, and mm of the usual voxel."""
 
-    store: PixelStore | VolumeStore
+    store: PixelStore | VolumeStore | LostStore
     base: ViewRecipe
     crops: int = 0
     voxel: tuple[float, ...] | None = None
@@ -56,8 +61,37 @@ def crops_canvas(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, 
         workers=settings.data.workers,
         progress=progress,
     )
-    whole = _base(catalog, settings, max(plan.shape), store.spatial_dims)
-    return Canvas(store, replace(whole, pitch=(1.0, 1.0)).shaped(plan.shape), plan.count, plan.voxel)
+    return Canvas(store, _crops_base(catalog, settings, plan), plan.count, plan.voxel)
+
+
+def kept_canvas(catalog: Catalog, settings: Settings, out: Path, told: Told, *, outlined: bool) -> Canvas:
+    """The canvas of a finished study as it lies below `out`, without a look at the scans.
+
+    Where its pixels are gone or damaged a LostStore stands in their place.
+    """
+    store: PixelStore | VolumeStore | LostStore
+    if outlined:
+        adapt = settings.adapt.model_copy(update={"crops": told.crops})
+        plan = plan_crops(catalog, settings.model_copy(update={"adapt": adapt}), told.on_gpu)
+        try:
+            store = _same(VolumeStore.open(out / "volumes"), catalog)
+        except StoreError as error:
+            store = LostStore.of(error, max(plan.shape), len(catalog), told.failed)
+        return Canvas(store, _crops_base(catalog, settings, plan), plan.count, plan.voxel)
+    size, stored, _ = view_size(catalog, settings, told.on_gpu)
+    try:
+        store = _same(PixelStore.open(out / "store"), catalog)
+    except StoreError as error:
+        store = LostStore.of(error, stored, len(catalog), told.failed)
+    return Canvas(store, _base(catalog, settings, size, len(catalog.table["shape"].iloc[0])))
+
+
+def _same(store: _Store, catalog: Catalog) -> _Store:
+    """Refuse a store of other scans."""
+    if len(store.failed) != len(catalog):
+        do = "Repeat the command that made the run: the pixels are then read again from the scans"
+        raise StoreError("the stored pixels are of other scans than the run", where=str(store.folder), do=do)
+    return store
 
 
 def view_size(catalog: Catalog, settings: Settings, on_gpu: bool) -> tuple[int, int, str]:
@@ -80,6 +114,11 @@ def common_modality(catalog: Catalog) -> str | None:
     """The modality most scans have, or None."""
     known = [value for value in catalog.table["modality"] if isinstance(value, str) and value]
     return max(sorted(set(known)), key=known.count) if known else None
+
+
+def _crops_base(catalog: Catalog, settings: Settings, plan: CropPlan) -> ViewRecipe:
+    whole = _base(catalog, settings, max(plan.shape), len(plan.shape))
+    return replace(whole, pitch=(1.0, 1.0)).shaped(plan.shape)
 
 
 def _base(catalog: Catalog, settings: Settings, size: int, dims: int) -> ViewRecipe:

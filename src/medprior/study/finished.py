@@ -47,10 +47,10 @@ def open_finished(place: Path) -> Finished:
         RunError: no run, an unfinished one, or one without embeddings of whole scans; with what to do.
         StoreError: its pixels are damaged.
     """
-    out = _folder(place)
-    facts = _facts(out / "study.json")
+    out = folder_of(place)
+    facts = facts_of(out / "study.json")
     encoder = _encoder(place, out, facts)
-    catalog = _catalog(out, facts)
+    catalog = catalog_of(out, facts)
     if catalog.labels is not None and catalog.labels.kind == Segmentation.kind:
         do = "Pre-train on whole scans (medprior pretrain SCANS --out OTHER) and give that folder"
         raise RunError("this run learnt outlines from crops: it embeds no whole scans", where=str(out), do=do)
@@ -59,10 +59,15 @@ def open_finished(place: Path) -> Finished:
     store = PixelStore.open(out / "store")
     if store.count != len(catalog):
         raise RunError("the stored pixels are of other scans than the run", where=str(out), do=AGAIN)
-    return Finished(out, _settings(facts, out), catalog, store, encoder)
+    return Finished(out, settings_of(facts, out), catalog, store, encoder)
 
 
-def _folder(place: Path) -> Path:
+def folder_of(place: Path) -> Path:
+    """The folder of the run that `place` is, or lies in.
+
+    Raises:
+        RunError: it is none.
+    """
     where = place.expanduser().resolve()
     for folder in [where, *where.parents][: LEVELS + 1]:
         if where.is_dir() and (folder / "study.json").is_file():
@@ -71,7 +76,12 @@ def _folder(place: Path) -> Path:
     raise RunError("this is not the folder of a run", where=str(place), do=do)
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def facts_of(path: Path) -> dict[str, Any]:
+    """What a run remembers in its `study.json`.
+
+    Raises:
+        RunError: it is damaged.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,7 +104,12 @@ def _encoder(place: Path, out: Path, facts: dict[str, Any]) -> Path:
     raise RunError("this run is not finished: no encoder was pre-trained to its end", where=str(place), do=AGAIN)
 
 
-def _catalog(out: Path, facts: dict[str, Any]) -> Catalog:
+def catalog_of(out: Path, facts: dict[str, Any]) -> Catalog:
+    """The catalog as the run had it.
+
+    Raises:
+        RunError: it is gone, or of other scans.
+    """
     path = out / "catalog.parquet"
     if not path.is_file():
         raise RunError("this run is not finished, or keeps no catalog", where=str(out), do=AGAIN)
@@ -104,7 +119,12 @@ def _catalog(out: Path, facts: dict[str, Any]) -> Catalog:
     return catalog
 
 
-def _settings(facts: dict[str, Any], out: Path) -> Settings:
+def settings_of(facts: dict[str, Any], out: Path) -> Settings:
+    """The settings of the run; those that may change from call to call stand at their defaults.
+
+    Raises:
+        RunError: another medprior made them.
+    """
     try:
         return Settings.model_validate(facts.get("settings") or {})
     except ValidationError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from medprior.errors import LabelError
 from medprior.progress import Progress, silent
 from medprior.study.canvas import Canvas, crops_canvas, whole_canvas
 from medprior.study.division import divide, measured_labels, plan_budgets
+from medprior.study.lost import LostStore
 from medprior.study.planning.unread import check_adaptations
 from medprior.tasks.classification import Classification, Kind
 from medprior.tasks.segmentation import Segmentation
@@ -37,7 +38,8 @@ class Ground:
     """Everything a cell needs that does not depend on the cell.
 
     Attributes:
-        store: whole scans to be classified, or volumes and images to cut crops from that are outlined.
+        store: whole scans to be classified, or volumes and images to cut crops from that are outlined; of a finished
+            study a LostStore where they are gone.
         labels: positions of the measured labels among the catalog's (multi-label), or None for all.
         warnings: sentences that the verdict must carry.
         crops: of a step that outlines are learnt from.
@@ -47,7 +49,7 @@ class Ground:
     catalog: Catalog
     task: Classification | Segmentation
     splits: tuple[Split, ...]
-    store: PixelStore | VolumeStore
+    store: PixelStore | VolumeStore | LostStore
     base: ViewRecipe
     budgets: tuple[int, ...]
     seed: int
@@ -155,13 +157,24 @@ def prepare(catalog: Catalog, settings: Settings, out: Path, on_gpu: bool, progr
             "their scans are found by name (imagesTr and labelsTr, images and masks, a_mask.png)"
         )
         raise LabelError("no labels were given", do=do)
-    check_adaptations(settings, catalog.labels.kind == Segmentation.kind)
+    outlined = catalog.labels.kind == Segmentation.kind
+    check_adaptations(settings, outlined)
+    make = crops_canvas if outlined else whole_canvas
+    return lay(catalog, settings, lambda: make(catalog, settings, out, on_gpu, progress))
+
+
+def lay(catalog: Catalog, settings: Settings, make: Callable[[], Canvas]) -> Ground:
+    """Divide a labelled catalog, name the task, and only then `make` the canvas, which may take long.
+
+    Raises:
+        LabelError: too few labels for any study.
+    """
+    assert catalog.labels is not None
     splits, divided = divide(catalog, settings)
     labels, unmeasured = measured_labels(catalog, splits)
     task = _task(catalog.labels.kind, catalog.labels.names, labels)
     budgets, capped = plan_budgets(catalog, splits, settings, task)
-    make = crops_canvas if isinstance(task, Segmentation) else whole_canvas
-    canvas = make(catalog, settings, out, on_gpu, progress)
+    canvas = make()
     warnings = (*catalog.warnings, *divided, *unmeasured, *capped, *_unreadable_said(canvas))
     return Ground(
         catalog,

@@ -23,7 +23,7 @@ class Luggage:
     @classmethod
     def of(cls, bench: Bench) -> Luggage:
         """What lies on `bench`, to be carried."""
-        store = bench.ground.store
+        store = bench.ground.volumes if bench.ground.outlined else bench.ground.whole
         bare = replace(bench.ground, store=None)  # type: ignore[arg-type]
         light = replace(bench, ground=bare, store=None, out=bench.out.resolve())  # type: ignore[arg-type]
         return cls(light, type(store), store.folder.resolve())

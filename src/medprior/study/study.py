@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from medprior.study.record import Record
 from medprior.study.results import CellResult, StudyResults
 from medprior.study.takehome.best import is_whole, take_home
 from medprior.study.takehome.bestoutlines import take_home_outliner
+from medprior.study.told import Told
 from medprior.study.verdict.bygroup import ByGroup, examine_by_group, groupings_of
 from medprior.study.verdict.calibration import calibration_table
 from medprior.study.verdict.scores import score_table
@@ -42,6 +43,7 @@ from medprior.study.verdict.verdict import make_verdict
 from medprior.study.workers import check_workers, work_off, worker_count
 from medprior.training.device import computing, pick_device
 from medprior.training.interrupt import Stop, check, never
+from medprior.training.run import environment
 
 if TYPE_CHECKING:
     import pandas
@@ -59,21 +61,26 @@ class Outcome:
     settings: Settings
     results: StudyResults
     verdict: dict[str, Any]
-    by_group: ByGroup
-    found: tuple[str, ...]
-    planned: tuple[str, ...]
     best: dict[str, object]
     out: Path
-    seconds: float
+    told: Told
 
 
 def run_study(
-    scans: Path, labels: Path | None, settings: Settings, out: Path, *, progress: Progress = silent, stop: Stop = never
+    scans: Path,
+    labels: Path | None,
+    settings: Settings,
+    out: Path,
+    *,
+    command: str = "",
+    progress: Progress = silent,
+    stop: Stop = never,
 ) -> Outcome:
     """Folder in, verdict out. The same call on the same folder resumes.
 
     Writes `results.csv`, `scores.csv`, `classes.csv` (of outlines) or `calibration.csv`, `groups.csv`, `shortcuts.csv`,
-    `verdict.json`, `catalog.parquet`, `best/` and everything in between below `out`.
+    `verdict.json`, `catalog.parquet`, `report.json`, `best/` and everything in between below `out`.
+    `command` is what stands in the report, without names of files.
 
     Raises:
         MedpriorError: bad input, another study in `out`, no space; or Interrupted. Finished cells stay.
@@ -86,7 +93,7 @@ def run_study(
     check_groups(settings.data.groups, labels)
     make_folder(out)
     with alone_in(out), computing(settings.study.threads):
-        return _run(scans, labels, settings, out, device, began, progress, stop)
+        return _run(scans, labels, settings, out, device, command, began, progress, stop)
 
 
 def _run(
@@ -95,6 +102,7 @@ def _run(
     settings: Settings,
     out: Path,
     device: torch.device,
+    command: str,
     began: float,
     progress: Progress,
     stop: Stop,
@@ -120,6 +128,9 @@ def _run(
     planned = (*planned, *record.too_long(), *groups_lines(groupings, ungrouped))
     for line in planned:
         progress.say(line)
+    failed = tuple(np.flatnonzero(ground.store.failed).tolist())
+    told = Told(command, grid, device.type == "cuda", ground.crops, found, planned, failed=failed)
+    told.keep(out)
     for which in grid.pretrainings():
         check(stop)
         steps = schedule.pretrain_steps[(which.method, which.backbone)]
@@ -134,20 +145,10 @@ def _run(
     take = take_home_outliner if ground.outlined else take_home
     best = kept or take(bench, grid, out / "best", progress=progress, stop=stop)
     record.keep_best(best)
-    return Outcome(
-        ground,
-        grid,
-        schedule,
-        settings,
-        results,
-        verdict,
-        by_group,
-        found,
-        planned,
-        best,
-        out,
-        time.perf_counter() - began,
-    )
+    parting = tuple(column.grouping for column in by_group.groups.columns)
+    told = replace(told, groupings=parting, environment=environment(), seconds=time.perf_counter() - began)
+    told.keep(out)
+    return Outcome(ground, grid, schedule, settings, results, verdict, best, out, told)
 
 
 def make_grid(ground: Ground, settings: Settings, on_gpu: bool = False) -> Grid:

@@ -1,25 +1,24 @@
-"""Made-up studies whose truth is known, as PLAN.md has them."""
+"""Test sets and scores of models, made up as PLAN.md says; many studies at a time.
+
+Arrays are (S studies, A arms, C seeds, N images). Studies differ in how many images their patients have: the rows of
+those with fewer than N are filled up with places that belong to no patient.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
-
-from medprior.evaluation.luck import Sample
-from medprior.evaluation.metrics import estimate
-from medprior.evaluation.patientmeans import estimate as mean_of
-from medprior.evaluation.strata import Strata, strata_of
 
 Array = NDArray[Any]
 SHARED, OF_ARM = 0.5, 0.2
 """Of the variance of scores: common to all models, and to those of one arm."""
-TRIALS = 2000
+MARK = 511
+"""The bits at the end of every score that hold its patient."""
+NOWHERE = 1e300
+"""The score of a place without an image: above all others."""
 
 
 @dataclass(frozen=True)
@@ -31,99 +30,88 @@ class Cohort:
     most: int = 1
     within: float = 0.0
 
-    def draw(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        """The patient and the class of every image."""
-        images = rng.integers(1, self.most + 1, self.patients)
-        owner = np.repeat(np.arange(self.patients), images)
-        return owner, (owner < self.positives).astype(np.float64)
+    def draw(self, rng: np.random.Generator, studies: int) -> Tested:
+        return Tested(self, rng.integers(1, self.most + 1, (studies, self.patients)))
 
     @property
     def smallest(self) -> int:
         return min(self.positives, self.patients - self.positives)
 
-
-def noise(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Array:
-    """(A arms, S seeds, count) normal numbers that go together over models as PLAN.md says."""
-    arms, seeds = shape
-    parts = [(1, 1), (arms, 1), (arms, seeds)]
-    sizes = np.sqrt([SHARED, OF_ARM, 1 - SHARED - OF_ARM])
-    total: Array = sum(size * rng.standard_normal((*part, count)) for size, part in zip(sizes, parts, strict=True))  # type: ignore[assignment]
-    return np.broadcast_to(total, (arms, seeds, count))
+    @property
+    def typical(self) -> float:
+        """Images of all patients."""
+        return self.patients * (1 + self.most) / 2
 
 
-def scores(rng: np.random.Generator, cohort: Cohort, owner: Array, shape: tuple[int, int]) -> Array:
-    """(A, S, images) scores of models that know nothing."""
-    of_patient, of_image = noise(rng, shape, cohort.patients), noise(rng, shape, len(owner))
-    together: Array = np.sqrt(cohort.within) * of_patient[..., owner] + np.sqrt(1 - cohort.within) * of_image
-    return together
+class Tested:
+    """The test images of S studies, patient by patient, those of positive patients first.
+
+    `images` (S, P) are those of each patient, `owner` (S, N) is the patient of each image, P where there is none.
+    """
+
+    def __init__(self, cohort: Cohort, images: Array) -> None:
+        self.cohort, self.images = cohort, images
+        total = images.sum(1)
+        self.there = np.arange(total.max()) < total[:, None]
+        self.owner = np.full(self.there.shape, cohort.patients)
+        self.owner[self.there] = np.repeat(np.tile(np.arange(cohort.patients), len(images)), images.ravel())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def positive(self) -> Array:
+        return self.owner < self.cohort.positives
 
 
-def auroc_samples(rng: np.random.Generator, cohort: Cohort, truths: Array, seeds: int, luck: float) -> list[Sample]:
-    """A sample for each arm, whose true AUROC stands in `truths` (A,); `luck` is the seed variance of PLAN.md."""
-    owner, truth = cohort.draw(rng)
-    strata = strata_of(owner, truth, "binary", 2)
-    made = scores(rng, cohort, owner, (len(truths), seeds))
-    samples = []
-    for auroc, of_arm in zip(truths, made, strict=True):
-        spread = luck_of(cohort, round(float(auroc), 6)) * np.sqrt(luck)
-        shift = np.sqrt(2 + spread**2) * norm.ppf(auroc) + spread * rng.standard_normal(seeds)
-        samples.append(sample_of(of_arm + shift[:, None] * truth, truth, owner, strata))
-    return samples
+@dataclass(frozen=True)
+class Made:
+    """Scores (S, A, C, N) of models, or the Dice of volumes."""
+
+    tested: Tested
+    scores: Array
+
+    def one(self, study: int) -> tuple[Array, Array]:
+        """The scores (A, C, n) of one study without what fills it up, and the patients (n,) of its images."""
+        there = self.tested.there[study]
+        return self.scores[study][..., there], self.tested.owner[study, there]
+
+    def by_patient(self, owner: Array, scores: Array) -> Array:
+        """Sums (S, A, C, P) of scores over the images of each patient; `owner` says whose they are, in the shape of
+        scores."""
+        models, places = scores.size // scores.shape[-1], self.tested.cohort.patients + 1
+        place = owner.reshape(models, -1) + places * np.arange(models)[:, None]
+        summed = np.bincount(place.ravel(), scores.ravel(), models * places)
+        return summed.reshape(*scores.shape[:3], places)[..., :-1]
 
 
-def sample_of(made: Array, truth: Array, owner: Array, strata: Strata) -> Sample:
-    """Scores (S, images) as chances, measured as medprior measures them."""
-    found = [estimate("auroc", np.stack([1 - p, p], 1), truth, "binary") for p in expit(made)]
-    moves = np.stack([strata.spread(owner, one.pulls) for one in found])
-    return _sample(np.array([one.value for one in found]), moves)
+def ignorant(rng: np.random.Generator, tested: Tested, arms: int, seeds: int) -> Array:
+    """(S, A, C, N) scores of models that know nothing."""
+    within, studies = tested.cohort.within, len(tested)
+    made = noise(rng, (studies, arms, seeds, tested.owner.shape[1]), np.sqrt(1 - within))
+    if within:
+        of_patient = noise(rng, (studies, arms, seeds, tested.cohort.patients + 1), np.sqrt(within))
+        for study, owner in enumerate(tested.owner):
+            made[study] += of_patient[study][..., owner]
+    return made
 
 
-@cache
-def luck_of(cohort: Cohort, auroc: float) -> float:
-    """The deviation of binormal means over seeds that moves the AUROC as much as the drawing of patients does."""
-    rng = np.random.default_rng(0)
-    mean = np.sqrt(2) * norm.ppf(auroc)
-    found = []
-    for _ in range(TRIALS):
-        owner, truth = cohort.draw(rng)
-        made = scores(rng, cohort, owner, (1, 1))[0, 0] + mean * truth
-        found.append((made[truth == 1][:, None] > made[truth == 0]).mean())
-    slope = norm.pdf(norm.ppf(auroc)) / np.sqrt(2)
-    return float(np.std(found) / slope)
+def noise(rng: np.random.Generator, shape: tuple[int, int, int, int], size: float) -> Array:
+    """(S, A, C, count) normal numbers of deviation `size` that go together over models as PLAN.md says."""
+    studies, arms, seeds, count = shape
+    common = np.sqrt(SHARED) * size * rng.standard_normal((studies, 1, 1, count))
+    common = common + np.sqrt(OF_ARM) * size * rng.standard_normal((studies, arms, 1, count))
+    made = rng.standard_normal((studies, arms, seeds, count))
+    made *= np.sqrt(1 - SHARED - OF_ARM) * size
+    made += common
+    return made
 
 
-def dice_samples(
-    rng: np.random.Generator, patients: int, most: int, mean: float, arms: int, seeds: int, luck: float
-) -> tuple[list[Sample], float]:
-    """Samples of arms that are equally good, and the truth of all."""
-    within = 0.5 if most > 1 else 0.0
-    cohort = Cohort(patients, patients, most, within)
-    owner, _ = cohort.draw(rng)
-    deviation, centre = 0.6, logit(mean)
-    made = deviation * scores(rng, cohort, owner, (arms, seeds))
-    spread = np.sqrt(luck * deviation**2 * mean_variance(cohort))
-    shifts = spread * rng.standard_normal((arms, seeds))
-    strata = strata_of(np.arange(patients), np.ones((patients, 1)), "multilabel", 1)
-    samples = []
-    for of_arm in expit(centre + made + shifts[..., None]):
-        means = np.stack([np.bincount(owner, dice) / np.bincount(owner) for dice in of_arm])
-        found = [mean_of(one[:, None]) for one in means]
-        moves = np.stack([strata.spread(np.arange(patients), one.pulls) for one in found])
-        samples.append(_sample(np.array([one.value for one in found]), moves))
-    return samples, logistic_normal_mean(centre, float(np.hypot(deviation, spread)))
-
-
-def mean_variance(cohort: Cohort) -> float:
-    """Of the mean over patients of a variable of variance 1 that is averaged over each patient's volumes."""
-    images = np.arange(1, cohort.most + 1)
-    return float(np.mean(cohort.within + (1 - cohort.within) / images) / cohort.patients)
-
-
-def logistic_normal_mean(centre: float, deviation: float) -> float:
-    """By Gauss and Hermite."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    return float((weights * expit(centre + deviation * nodes)).sum() / weights.sum())
-
-
-def _sample(values: Array, moves: Array) -> Sample:
-    return Sample(values, moves, np.arange(len(values)), np.full(len(values), -1))
+def marked(made: Array, tested: Tested) -> Array:
+    """Scores with their patients in the last bits, which changes them by less than 1e-12; places without an image come
+    last. Written over `made`."""
+    np.copyto(made, NOWHERE, where=~tested.there[:, None, None])
+    bits = made.view(np.int64)
+    bits &= ~MARK
+    bits |= tested.owner[:, None, None]
+    return made

@@ -13,7 +13,7 @@ from medprior.backbones.axes import COMPARABLE, Sides, extents, in_words, per_ax
 from medprior.errors import SettingsError
 
 if TYPE_CHECKING:
-    from medprior.backbones.weights import LoadReport
+    from medprior.backbones.loadreport import LoadReport
 
 Kind = Literal["vit", "cnn", "other"]
 
@@ -62,7 +62,8 @@ class Encoder(nn.Module):
         channels: of each map.
         axis_strides: of each map, along every axis.
         strides: of each map, the largest over axes: the only one, but where voxels are longer along some axis.
-        loaded: what was found in the weights file it started from, if any.
+        loaded: what was found in the weights it started from, if any.
+        merging: the order in which a Swin UNETR of volumes merges patches; a key of `swinmerging.ORDERS`.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class Encoder(nn.Module):
         self._spec = spec
         self.network = network
         self.loaded: LoadReport | None = None
+        self.merging: str | None = None
         self.channels = tuple(channels)
         self.axis_strides = tuple(per_axis(stride, spec.spatial_dims) for stride in strides)
         self.strides = tuple(max(stride) for stride in self.axis_strides)

@@ -15,6 +15,8 @@ from medprior.backbones import volumes
 from medprior.backbones.axes import Sides, check_spacing, voxels
 from medprior.backbones.encoder import Encoder, EncoderSpec, Kind, Statistics, refuse_uneven_voxels
 from medprior.backbones.inflate import Inflation, first_without_twin
+from medprior.backbones.layout import AS_THEY_ARE
+from medprior.backbones.source import HUB, PUBLISHED, Source, read_source
 from medprior.backbones.timm2d import TimmEncoder
 from medprior.backbones.vit import VisionTransformer
 from medprior.backbones.weights import fill, load_weights
@@ -40,9 +42,7 @@ _FRIENDLY = {
 }
 _VIT = re.compile(r"vit_(micro|tiny|small|base|large)(?:_patch([1-9]\d*)(mm)?)?")
 _MICRO = {"embed_dim": 128, "depth": 6, "num_heads": 4}  # small patches at the price of vit_tiny's large ones, for CPUs
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _UNKNOWN = {"mean": (0.5,), "std": (0.25,)}
-_PUBLISHED = ("imagenet", "timm")
 
 
 def create_encoder(
@@ -65,8 +65,9 @@ def create_encoder(
             mm), `swin_tiny` ..., or any timm model that offers feature maps. In 3D plain vision transformers, ResNets,
             ConvNeXts, EfficientNets and DenseNets. In both `unet`, `resenc`, `segresnet` and `swin_unetr`, at another
             width with its number behind the name: `unet_16`.
-        weights: a weights file or an encoder folder, "imagenet" for those timm knows for this model, one of their
-            tags ("a1_in1k"), or "hf-hub:owner/model".
+        weights: what it starts from, as `read_source` reads it: an encoder folder, a weights file whose layout is
+            recognised or said ("moco:FILE"), "imagenet" for those timm knows for this model, one of their tags
+            ("a1_in1k"), or "hf-hub:owner/model". `loaded` then says what was found.
         mean, std: of each channel of the data, in [0, 1]; those of `weights` when absent, else 0.5 and 0.25.
         seed: of the initial weights; the caller's random state is neither used nor moved. None draws anew.
         inflation: how weights of images are given depth when they start an encoder of volumes; see
@@ -83,16 +84,16 @@ def create_encoder(
     known = None if spacing is None else tuple(float(step) for step in spacing)
     spec = EncoderSpec(name, in_channels, spatial_dims, size, known)
     _check(spec)
-    local = Path(weights) if weights is not None and _is_local(weights) else None
-    published = str(weights) if weights is not None and local is None else None
+    source = Source("") if weights is None else read_source(weights)
+    published = source.published
     with seeded(seed):
         if volumes.is_known(name):
             _refuse_published(name, published)
             encoder: Encoder = volumes.make_encoder(spec, _statistics(mean, std, in_channels, _UNKNOWN))
         else:
             encoder = _of_timm(spec, published, mean, std, inflation)
-    if local is not None:
-        encoder.loaded = load_weights(encoder, local, inflation)
+    if source.path is not None:
+        encoder.loaded = load_weights(encoder, source.path, inflation, source.layout)
         _set_statistics(encoder, mean, std)
     return encoder
 
@@ -189,12 +190,13 @@ def _of_timm(
 ) -> Encoder:
     network = _network(spec, published)
     statistics = _statistics(mean, std, spec.in_channels, network.pretrained_cfg if published else _UNKNOWN)
-    of_images = network.state_dict() if published and (spec.spatial_dims == 3 or len(set(spec.voxel)) > 1) else None
+    found = network.state_dict() if published else {}
     encoder = _wrap(spec, network, statistics)
-    if isinstance(encoder, VisionTransformer) and (of_images is not None or not published):
+    of_images = spec.spatial_dims == 3 or len(set(spec.voxel)) > 1
+    if isinstance(encoder, VisionTransformer) and (of_images or not published):
         encoder.fix_positions()
-    if of_images is not None:
-        encoder.loaded = fill(encoder, of_images, str(published), inflation)
+    if published:  # in the place of images timm has fitted channels and positions itself
+        encoder.loaded = fill(encoder, found, published, inflation, AS_THEY_ARE)
     return encoder
 
 
@@ -223,15 +225,11 @@ def _network(spec: EncoderSpec, published: str | None) -> Any:
         ) from None
 
 
-def _is_local(weights: str | Path) -> bool:
-    return isinstance(weights, Path) or Path(weights).suffix in WEIGHT_SUFFIXES or Path(weights).exists()
-
-
 def _published(weights: str) -> dict[str, Any]:
-    if weights.startswith("hf-hub:"):
-        source = {"hf_hub_id": weights.removeprefix("hf-hub:"), "hf_hub_filename": None, "url": "", "file": ""}
+    if weights.startswith(HUB):
+        source = {"hf_hub_id": weights.removeprefix(HUB), "hf_hub_filename": None, "url": "", "file": ""}
         return {"pretrained": True, "pretrained_cfg_overlay": source}
-    tag = {} if weights in _PUBLISHED else {"pretrained_cfg": weights.partition(".")[2] or weights}
+    tag = {} if weights in PUBLISHED else {"pretrained_cfg": weights.partition(".")[2] or weights}
     return {"pretrained": True, **tag}
 
 

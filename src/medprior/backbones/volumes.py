@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from medprior.backbones.axes import Sides
 from medprior.backbones.encoder import Encoder, EncoderSpec, Statistics, refuse_uneven_voxels
 from medprior.backbones.segresnet import GROUPS, SegResNetEncoder
+from medprior.backbones.swinmerging import first_merging
 from medprior.backbones.timm2d import kind_of
 from medprior.backbones.unitnets import GenesisEncoder, ResidualEncoder
 from medprior.errors import SettingsError
 
 _HEADS = (3, 6, 12, 24)
-_NAME = re.compile(r"(unet|resenc|segresnet|swin_unetr)(?:_(\d+))?")
+_NAME = re.compile(r"(unet|resenc|segresnet|swin_unetr_first|swin_unetr)(?:_(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Family:
         layer: how the name of a parameter begins in each layer, a regular expression.
         build: of the spec and the width.
         cubic: whether it is the same along every axis, whatever the spacing.
+        merging: the order in which it merges the patches of volumes, a key of `swinmerging.ORDERS`.
     """
 
     width: int
@@ -47,6 +50,7 @@ class Family:
     layer: str
     build: Callable[[EncoderSpec, int], Pyramid]
     cubic: bool = False
+    merging: str | None = None
 
 
 class VolumeEncoder(Encoder):
@@ -105,7 +109,9 @@ def make_encoder(spec: EncoderSpec, statistics: Statistics) -> VolumeEncoder:
         raise SettingsError(f"{spec.name} needs images of {family.least} pixels at least", where="data.size")
     if family.cubic:
         refuse_uneven_voxels(spec)
-    return VolumeEncoder(spec, family.build(spec, width), family.layer, statistics)
+    encoder = VolumeEncoder(spec, family.build(spec, width), family.layer, statistics)
+    encoder.merging = family.merging if spec.spatial_dims == 3 else None
+    return encoder
 
 
 def _unet(spec: EncoderSpec, width: int) -> Pyramid:
@@ -123,10 +129,11 @@ def _segresnet(spec: EncoderSpec, width: int) -> Pyramid:
     return Pyramid(network, network.channels, network.strides)
 
 
-def _swin(spec: EncoderSpec, width: int) -> Pyramid:
+def _swin(spec: EncoderSpec, width: int, first: bool = False) -> Pyramid:
     """The transformer of Swin UNETR (Hatamizadeh et al., BrainLes 2021, arXiv 2201.01266), MONAI's own.
 
-    Patches of 2, windows of 7. Patches are merged in MONAI's second way: the first lost some of them in MONAI 1.5.
+    Patches of 2, windows of 7. Patches are merged in MONAI's second way, or as the published weights were trained
+    (`first`): MONAI before 1.6 lost some of them.
     """
     try:
         from monai.networks.nets.swin_unetr import SwinTransformer  # takes seconds
@@ -143,15 +150,17 @@ def _swin(spec: EncoderSpec, width: int) -> Pyramid:
         depths=(2,) * len(_HEADS),
         num_heads=_HEADS,
         spatial_dims=dims,
-        downsample="mergingv2",
+        downsample=first_merging() if first else "mergingv2",
     )
     levels = range(len(_HEADS) + 1)
     return Pyramid(network, [width << level for level in levels], [2 << level for level in levels])
 
 
+_SWIN_LAYER = r"patch_embed|layers\d\.0\.(?:blocks\.\d+|downsample)"
 FAMILIES = {
     "unet": Family(32, 1, 16, r"stages\.\d+\.\d+", _unet),
     "resenc": Family(32, 1, 8, r"stem|stages\.\d+", _resenc),
     "segresnet": Family(32, GROUPS, 16, r"convInit|down_layers\.\d+\.\d+", _segresnet),
-    "swin_unetr": Family(48, 12, 32, r"patch_embed|layers\d\.0\.(?:blocks\.\d+|downsample)", _swin, cubic=True),
+    "swin_unetr": Family(48, 12, 32, _SWIN_LAYER, _swin, cubic=True, merging="v2"),
+    "swin_unetr_first": Family(48, 12, 32, _SWIN_LAYER, partial(_swin, first=True), cubic=True, merging="first"),
 }

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from medprior.backbones.axes import Sides
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.inflate import Inflation, inflate_kernel
+from medprior.backbones.layout import AS_THEY_ARE, Layout, layout_of, recognise
+from medprior.backbones.loadreport import LoadReport, folded
+from medprior.backbones.statefile import read_state
+from medprior.backbones.swinmerging import reordered
 from medprior.backbones.vit import VisionTransformer
 from medprior.errors import RunError, SettingsError
 from medprior.files import make_folder, replace_file, write_json
@@ -24,35 +28,14 @@ SCHEMA = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 LEAST_SHARE = 0.95
 
-# Where training programs keep the weights inside their checkpoints.
-_NESTS = ("state_dict", "model_state_dict", "model", "teacher", "student", "encoder", "network")
-
 
 @dataclass(frozen=True)
-class LoadReport:
-    """What of a network was found in a file.
+class _Named:
+    """Which tensor of a file each name of a network is, and the names of the file that are set aside."""
 
-    Attributes:
-        matched: names that were found, those that were fitted included.
-        fitted: names whose channels, depth or positions were fitted to this network's.
-        missing: names of the network that the file does not hold, or holds in another shape.
-        unused: names of the file that the network has no use for.
-    """
-
-    matched: tuple[str, ...]
-    fitted: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-
-    @property
-    def share(self) -> float:
-        """Matched part of the network's names."""
-        return len(self.matched) / max(1, len(self.matched) + len(self.missing))
-
-    def __str__(self) -> str:
-        return (
-            f"{len(self.matched)} of {len(self.matched) + len(self.missing)} names matched, {len(self.unused)} unused"
-        )
+    layout: Layout
+    names: Mapping[str, str]
+    aside: tuple[str, ...]
 
 
 def save_encoder(encoder: Encoder, folder: str | Path) -> None:
@@ -87,7 +70,7 @@ def load_encoder(folder: str | Path) -> Encoder:
     spec = read_spec(folder)
     try:
         encoder = create_encoder(**spec)
-        encoder.load_state_dict(_read_state(Path(folder) / WEIGHTS))
+        encoder.load_state_dict(read_state(Path(folder) / WEIGHTS))
     except (SettingsError, RuntimeError) as error:
         raise RunError("the encoder cannot be loaded", where=str(folder), do=str(error)) from None
     return encoder
@@ -114,35 +97,42 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
     return spec
 
 
-def load_weights(encoder: Encoder, source: str | Path, inflation: Inflation = "average") -> LoadReport:
-    """Fill the network of `encoder` from a file or encoder folder, whatever prefix its names carry.
+def load_weights(
+    encoder: Encoder, source: str | Path, inflation: Inflation = "average", layout: str | None = None
+) -> LoadReport:
+    """Fill the network of `encoder` from a file or encoder folder, whoever wrote it.
 
-    Input channels are summed or repeated, and position embeddings resized, where they differ. Weights of images are
-    given depth for a network of volumes. Nothing is changed unless at least 95% of the network's names match. The
-    statistics of an encoder folder are taken over too.
+    The layout of its names is recognised. Input channels are summed or repeated, and position embeddings resized, where
+    they differ. Weights of images are given depth for a network of volumes. Nothing is changed unless at least 95% of
+    the network's names and of its values match. The statistics of an encoder folder are taken over too.
 
     Args:
         source: .safetensors, or a .pth / .pt / .bin state dict (alone or inside a checkpoint), or a folder.
         inflation: how kernels of images are given depth.
+        layout: of the file, where it is not to be recognised; one of `layout_names()`.
 
     Raises:
         SettingsError: the file cannot be read, or is for another network.
     """
     path = Path(source)
-    state = _read_state(path / WEIGHTS if path.is_dir() else path)
-    return fill(encoder, state, str(source), inflation)
+    state = read_state(path / WEIGHTS if path.is_dir() else path)
+    return fill(encoder, state, str(source), inflation, layout)
 
 
-def fill(encoder: Encoder, state: Mapping[str, Tensor], source: str, inflation: Inflation = "average") -> LoadReport:
+def fill(
+    encoder: Encoder,
+    state: Mapping[str, Tensor],
+    source: str,
+    inflation: Inflation = "average",
+    layout: str | None = None,
+) -> LoadReport:
     """`load_weights` of tensors by name; errors call them `source`."""
-    fitted, report = match(encoder, state, inflation)
+    try:
+        fitted, report = match(encoder, state, inflation, layout)
+    except SettingsError as error:
+        raise SettingsError(error.what, where=source, do=error.do) from None
     if report.share < LEAST_SHARE:
-        shown = ", ".join(report.missing[:5])
-        raise SettingsError(
-            f"these weights are not for {encoder.spec['name']}: {report}",
-            where=source,
-            do=f"Choose the encoder they were made with. Not found, among others: {shown}",
-        )
+        raise _refused(encoder, report, source)
     encoder.network.load_state_dict(fitted, strict=False)
     for name in ("mean", "std"):
         given, buffer = state.get(name), getattr(encoder, name)
@@ -151,26 +141,68 @@ def fill(encoder: Encoder, state: Mapping[str, Tensor], source: str, inflation: 
     return report
 
 
+def whole_report(encoder: Encoder) -> LoadReport:
+    """The report of an encoder that was taken from its folder as it is."""
+    sizes = {name: value.numel() for name, value in encoder.network.state_dict().items() if value.is_floating_point()}
+    return LoadReport(tuple(sizes), (), (), (), sizes=sizes, layout="medprior", title=layout_of("medprior").title)
+
+
 def match(
-    encoder: Encoder, state: Mapping[str, Tensor], inflation: Inflation = "average"
+    encoder: Encoder, state: Mapping[str, Tensor], inflation: Inflation = "average", layout: str | None = None
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """The tensors of `state` under the names of the encoder's network, in its shapes, and what was found."""
-    wanted = {name: value for name, value in encoder.network.state_dict().items() if value.is_floating_point()}
-    prefix = _prefix(state, wanted)
-    dims = _dims(encoder, state, wanted, prefix)
-    found, changed = {}, []
-    for name, value in wanted.items():
-        given = state.get(prefix + name)
-        if given is None:
-            continue
-        tensor = _fit(encoder, name, given, value, dims, inflation)
-        if tensor is not None:
-            found[name] = tensor
-            if tensor is not given:
-                changed.append(name)
-    missing = tuple(name for name in wanted if name not in found)
-    unused = tuple(name for name in state if not name.startswith(prefix) or name[len(prefix) :] not in found)
-    return found, LoadReport(tuple(found), tuple(changed), missing, unused)
+    own = encoder.network.state_dict()
+    wanted = {name: value for name, value in own.items() if value.is_floating_point()}
+    named = _named(state, wanted, layout_of(layout) if layout else recognise(state))
+    given = {name: state[place] for name, place in named.names.items() if name in wanted}
+    note = named.layout.note
+    if named.layout.merging and encoder.merging and named.layout.merging != encoder.merging:
+        orders = named.layout.merging, encoder.merging
+        given = {name: reordered(name, value, *orders) for name, value in given.items()}
+        note = f"{note} What merges patches was put into the order of {encoder.spec['name']}.".strip()
+    dims = _dims(encoder, given, wanted)
+    tried = {name: _fit(encoder, name, value, wanted[name], dims, inflation) for name, value in given.items()}
+    found = {name: tensor for name, tensor in tried.items() if tensor is not None}
+    counters = own.keys() - wanted.keys()  # whole numbers that every network makes itself
+    known = {place for name, place in named.names.items() if name in found or name in counters} | set(named.aside)
+    fitted = [name for name, tensor in found.items() if tensor is not given[name]]
+    return found, LoadReport(
+        matched=tuple(name for name in wanted if name in found),
+        fitted=tuple(fitted),
+        missing=tuple(name for name in wanted if name not in found),
+        unused=tuple(name for name in state if name not in known),
+        aside=named.aside,
+        sizes={name: value.numel() for name, value in wanted.items()},
+        shapes={name: (tuple(given[name].shape), tuple(found[name].shape)) for name in fitted},
+        layout=named.layout.name,
+        title=named.layout.title,
+        note=note,
+    )
+
+
+def _refused(encoder: Encoder, report: LoadReport, source: str) -> SettingsError:
+    told = [("Not found", report.missing), ("of no use", report.unused)]
+    names = "; ".join(f"{what}: {', '.join(folded(listed))}" for what, listed in told if listed)
+    return SettingsError(
+        f"these weights are not for {encoder.spec['name']}: {report} (read as {report.title}, layout {report.layout})",
+        where=source,
+        do=f"Choose the encoder they were made with, or name their layout: LAYOUT:FILE. {names}",
+    )
+
+
+def _named(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> _Named:
+    if layout.name == AS_THEY_ARE:
+        prefix = _prefix(state, wanted)
+        return _Named(layout, {key[len(prefix) :]: key for key in state if key.startswith(prefix)}, ())
+    names: dict[str, str] = {}
+    aside = []
+    for key in state:
+        name = layout.translated(key)
+        if name is None:
+            aside.append(key)
+        else:
+            names.setdefault(name, key)
+    return _Named(layout, names, tuple(aside))
 
 
 def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
@@ -180,10 +212,9 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     return max(sorted(candidates), key=lambda p: sum(p + name in state for name in wanted), default="")
 
 
-def _dims(encoder: Encoder, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str) -> int:
+def _dims(encoder: Encoder, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> int:
     """2 where the network is one of volumes and the file holds kernels of images; else those of the network."""
-    pairs = ((state.get(prefix + name), value) for name, value in wanted.items() if value.ndim == 5)
-    flat = any(given is not None and given.ndim == 4 for given, _ in pairs)
+    flat = any(value.ndim == 4 and wanted[name].ndim == 5 for name, value in given.items())
     return 2 if flat else encoder.spatial_dims
 
 
@@ -239,33 +270,3 @@ def _cube(cells: int, dims: int) -> Sides:
     """Positions along each axis of a square or cube of so many; none where there is none."""
     side = round(max(0, cells) ** (1 / dims))
     return (side,) * dims if side and side**dims == cells else ()
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise SettingsError("there is no such weights file", where=str(path)) from None
-    except Exception as error:  # any damage at all: truncated, another format, code inside
-        raise SettingsError(
-            "the weights cannot be read", where=str(path), do=f"Export them as .safetensors ({error})"
-        ) from None
-    return _tensors(found, path)
-
-
-def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(found, nn.Module):
-        found = found.state_dict()
-    while isinstance(found, Mapping):
-        nested = next((found[key] for key in _NESTS if isinstance(found.get(key), Mapping)), None)
-        if nested is None:
-            break
-        found = nested
-    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
-    if not tensors:
-        raise SettingsError("the file holds no weights by name", where=str(path), do="Save a state dict")
-    return tensors

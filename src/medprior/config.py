@@ -130,6 +130,9 @@ class StudySettings(Section):
     test_fraction: float = Field(0.25, gt=0, lt=1)
     folds: int | None = Field(None, ge=2, description="cross-validation folds under 200 labelled patients")
     repeats: int = Field(2, ge=1, description="repetitions of the cross-validation, each with folds of its own")
+    corruptions: bool | Literal["auto"] = Field(
+        "auto", description="show models of the largest budget corrupted test images; where that is quick when auto"
+    )
     free_validation: bool = Field(False, description="use a given validation split beyond the budget")
     threads: int | None = Field(None, ge=1, description="CPU threads: all cores to pre-train, one a cell when absent")
     workers: Workers = Field(

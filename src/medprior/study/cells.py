@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
@@ -23,22 +24,31 @@ from medprior.study.ground import Ground, Resident
 from medprior.study.outlining import annotated, score_outlines, train_segmenter
 from medprior.study.pretraining import encoder_of, features_of, make_encoder, seed_of
 from medprior.study.results import CellResult
-from medprior.training.adapt import Classifier, Labelled, fit, predict, probabilities
+from medprior.tasks.classification import Classification
+from medprior.training.adapt import Classifier, Labelled, fit, pooled, predict, probabilities, said_of
+from medprior.training.corrupted import under_corruptions
 from medprior.training.descent import Recipe
 from medprior.training.interrupt import Stop, never
+from medprior.views.degrading import SUITE
 
 INNER_FOLDS = 5
+Chances = Callable[[torch.Tensor], NDArray[np.float64]]
+"""From pixels (B, C, *S) to probabilities (B, K)."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where cells are worked on: the ground, its pixels on a device, the settings and the steps of each budget."""
+    """Where cells are worked on: the ground, its pixels on a device, the settings and the steps of each budget.
+
+    `corruptions` is whether models of the largest budget are shown corrupted test images, too.
+    """
 
     ground: Ground
     store: Resident
     settings: Settings
     steps: dict[int, int]
     out: Path
+    corruptions: bool = False
 
     @property
     def pixels(self) -> ResidentStore:
@@ -110,6 +120,8 @@ def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[],
         steps=made.steps,
         temperature=made.held.temperature,
         thresholds=made.held.thresholds,
+        corruptions=SUITE if made.corrupted is not None else (),
+        corrupted=made.corrupted,
     )
 
 
@@ -117,7 +129,8 @@ def run_cell(bench: Bench, cell: Cell, *, stop: Stop = never, tick: Callable[[],
 class _Made:
     """Rows that were learnt from and tested, what came of the tested ones, and training steps.
 
-    `held` is what labels of the budget that were not learnt from say of the chances.
+    `held` is what labels of the budget that were not learnt from say of the chances. `corrupted` are the scores under
+    each of `SUITE`, where these were asked for.
     """
 
     rows: NDArray[np.int64]
@@ -126,6 +139,7 @@ class _Made:
     targets: NDArray[np.float64]
     steps: int
     held: Calibration = field(default_factory=Calibration)
+    corrupted: NDArray[np.float64] | None = None
 
 
 def _classified(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
@@ -137,12 +151,14 @@ def _classified(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[
     if cell.adaptation == "probe":
         probe, features = _probe(bench, cell, rows, seed)
         held = calibrate(probe.out_of_fold, ground.targets[rows], task.kind)
-        return _Made(rows, test, probe.predict_proba(features[test]), targets, 0, held)
+        corrupted = _corrupted(bench, cell, lambda: _probed(bench, cell, probe), test, stop)
+        return _Made(rows, test, probe.predict_proba(features[test]), targets, 0, held, corrupted)
     model, steps, validation = _tuned(bench, cell, rows, seed, stop, tick)
     held = Calibration()
     if validation is not None:
         held = calibrate(_chances(bench, model, validation.rows), validation.targets, task.kind)
-    return _Made(rows, test, _chances(bench, model, test), targets, steps, held)
+    corrupted = _corrupted(bench, cell, lambda: _told(model, task), test, stop)
+    return _Made(rows, test, _chances(bench, model, test), targets, steps, held, corrupted)
 
 
 def _outlined(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
@@ -160,6 +176,26 @@ def _outlined(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[]
 def _chances(bench: Bench, model: Classifier, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     task = bench.ground.classification
     return probabilities(task, predict(model, task, bench.pixels, rows, bench.ground.base))
+
+
+def _corrupted(
+    bench: Bench, cell: Cell, chances: Callable[[], Chances], test: NDArray[np.int64], stop: Stop
+) -> NDArray[np.float64] | None:
+    """Scores of `test` under every corruption, of the largest budget alone; what is drawn is the same for all cells."""
+    ground = bench.ground
+    if not bench.corruptions or cell.budget != max(ground.budgets):
+        return None
+    return under_corruptions(chances(), bench.pixels, test, ground.base, seed=ground.seed, stop=stop)
+
+
+def _told(model: Classifier, task: Classification) -> Chances:
+    model.eval()
+    return lambda pixels: probabilities(task, said_of(model, pixels).double().numpy())
+
+
+def _probed(bench: Bench, cell: Cell, probe: Probe) -> Chances:
+    encoder = start_encoder(bench, cell, seed=0).eval()
+    return lambda pixels: probe.predict_proba(said_of(pooled(encoder), pixels).numpy())
 
 
 def _probe(bench: Bench, cell: Cell, rows: NDArray[np.int64], seed: int) -> tuple[Probe, NDArray[np.float32]]:

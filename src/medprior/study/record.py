@@ -74,7 +74,8 @@ class Record:
             steps = kept["pretrain_steps"]  # without arms whose weights were not to be had then
             pretrain = {(m, b): 1 if m in BORROWED else int(steps[f"{m}/{b}"]) for m, b in grid.methods}
             adapt = {int(b): int(s) for b, s in kept["adapt_steps"].items()}
-            return Schedule(pretrain, adapt, float(kept["seconds"]))
+            corrupting = kept.get("corrupting_seconds")  # absent from plans of older versions, which showed none
+            return Schedule(pretrain, adapt, float(kept["seconds"]), None if corrupting is None else float(corrupting))
         except (TypeError, KeyError, ValueError, AttributeError):
             raise _damaged(self.path) from None
 
@@ -84,6 +85,7 @@ class Record:
             "pretrain_steps": {f"{m}/{b}": steps for (m, b), steps in schedule.pretrain_steps.items()},
             "adapt_steps": {str(b): steps for b, steps in schedule.adapt_steps.items()},
             "seconds": schedule.seconds,
+            "corrupting_seconds": schedule.corrupting_seconds,
         }
         self._write()
 

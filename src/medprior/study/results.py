@@ -28,6 +28,7 @@ Array = NDArray[Any]
 SCHEMA = "medprior.cell/2"
 COLUMNS = ("arm", "budget", "seed", "adaptation", "metric", "value", "n_train", "n_test")
 _ARRAYS = ("rows", "scores", "targets", "patients")
+_CORRUPTED = "corrupted"
 
 
 @dataclass(frozen=True, order=True)
@@ -53,7 +54,8 @@ class CellResult:
     study apart, over all repeats. `rows` (N,) are catalog rows, `scores` and `targets` what the yardstick of the task
     takes (`evaluation.yardstick`), `patients` (N,) a number or name for each image's patient, the same in every cell;
     numbers keep names out of the files. `temperature` and `thresholds` are those of its `held`: None where no label of
-    the budget was held out, and in cells of older versions.
+    the budget was held out, and in cells of older versions. `corrupted` (J, N, K) are scores of the same images under
+    each of the J `corruptions` (name, severity), of the largest budget alone; None elsewhere and in older versions.
     """
 
     arm: str
@@ -75,6 +77,8 @@ class CellResult:
     steps: int = 0
     temperature: float | None = None
     thresholds: Sequence[Sequence[float | None]] | None = None
+    corruptions: Sequence[tuple[str, int]] = ()
+    corrupted: Array | None = None
 
     @property
     def held(self) -> Calibration:
@@ -92,8 +96,10 @@ class CellResult:
             facts.parent.mkdir(parents=True, exist_ok=True)
         patients = self.patients.astype(str) if self.patients.dtype == object else self.patients
         with replace_file(arrays) as aside, aside.open("wb") as file:
-            np.savez(file, rows=self.rows, scores=self.scores, targets=self.targets, patients=patients)
-        write_json(facts, {"schema": SCHEMA} | {k: v for k, v in vars(self).items() if k not in _ARRAYS})
+            more = {} if self.corrupted is None else {_CORRUPTED: self.corrupted}
+            np.savez(file, rows=self.rows, scores=self.scores, targets=self.targets, patients=patients, **more)
+        arrayed = (*_ARRAYS, _CORRUPTED)
+        write_json(facts, {"schema": SCHEMA} | {k: v for k, v in vars(self).items() if k not in arrayed})
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -106,8 +112,10 @@ class CellResult:
         try:
             facts = json.loads(_files(path)[1].read_text(encoding="utf-8"))
             schema = facts.pop("schema", None)
+            facts["corruptions"] = tuple((name, severity) for name, severity in facts.get("corruptions", ()))
             with np.load(_files(path)[0], allow_pickle=False) as arrays:
-                cell = cls(**facts, **{name: arrays[name] for name in _ARRAYS})
+                held = (*_ARRAYS, _CORRUPTED) if facts["corruptions"] else _ARRAYS
+                cell = cls(**facts, **{name: arrays[name] for name in held})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
             reason = f"this result cannot be read ({type(error).__name__})"
             raise RunError(reason, where=str(path), do="Delete it; the same command trains it again") from error

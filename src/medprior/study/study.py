@@ -38,6 +38,7 @@ from medprior.study.takehome.bestoutlines import take_home_outliner
 from medprior.study.told import Told
 from medprior.study.verdict.bygroup import ByGroup, examine_by_group, groupings_of
 from medprior.study.verdict.calibration import calibration_table
+from medprior.study.verdict.robustness import Robustness, examine_robustness, robustness_said, robustness_table
 from medprior.study.verdict.scores import score_table
 from medprior.study.verdict.verdict import make_verdict
 from medprior.study.workers import check_workers, work_off, worker_count
@@ -78,9 +79,9 @@ def run_study(
 ) -> Outcome:
     """Folder in, verdict out. The same call on the same folder resumes.
 
-    Writes `results.csv`, `scores.csv`, `classes.csv` (of outlines) or `calibration.csv`, `groups.csv`, `shortcuts.csv`,
-    `verdict.json`, `catalog.parquet`, `report.json`, `best/` and everything in between below `out`.
-    `command` is what stands in the report, without names of files.
+    Writes `results.csv`, `scores.csv`, `classes.csv` (of outlines) or `calibration.csv` and `robustness.csv`,
+    `groups.csv`, `shortcuts.csv`, `verdict.json`, `catalog.parquet`, `report.json`, `best/` and everything in between
+    below `out`. `command` is what stands in its report, without names of files.
 
     Raises:
         MedpriorError: bad input, another study in `out`, no space; or Interrupted. Finished cells stay.
@@ -135,12 +136,13 @@ def _run(
         check(stop)
         steps = schedule.pretrain_steps[(which.method, which.backbone)]
         run_pretraining(ground, store, settings, which, steps, out, progress=progress, stop=stop)
-    bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out)
+    bench = Bench(ground, store, settings, dict(schedule.adapt_steps), out, schedule.corruptions)
     results = _adapt(bench, grid, progress, stop)
     verdict = make_verdict(results, facts=_facts(bench, record.most_seeds(grid.seeds), chosen, results, stop))
     by_group = examine_by_group(results, ground, grid.methods, groupings, out)
-    verdict = by_group.said_in(verdict, results)
-    _write(out, results, verdict, by_group)
+    robust = examine_robustness(results)
+    verdict = robustness_said(by_group.said_in(verdict, results), robust)
+    _write(out, results, verdict, by_group, robust)
     kept = record.best() if is_whole(out / "best") else None
     take = take_home_outliner if ground.outlined else take_home
     best = kept or take(bench, grid, out / "best", progress=progress, stop=stop)
@@ -197,6 +199,7 @@ def _schedule(
             batch_size=1 if ground.outlined else settings.adapt.batch_size,  # a step has as many crops at any budget
             embedded=int(ground.catalog.table["labelled"].sum()),
             tested=sum(len(split.test) for split in ground.splits) * some.folds // grid.folds,
+            corruptions=False if ground.outlined else settings.study.corruptions,
             pretrain_steps=settings.pretrain.steps,
             adapt_steps=settings.adapt.steps,
             most_pretrain_steps=most,
@@ -282,20 +285,25 @@ def _given_warning(settings: Settings) -> list[str]:
     return ["The given encoder may have seen test patients while it was pre-trained; medprior cannot know."]
 
 
-def _write(out: Path, results: StudyResults, verdict: dict[str, Any], by_group: ByGroup) -> None:
+def _write(
+    out: Path, results: StudyResults, verdict: dict[str, Any], by_group: ByGroup, robust: Robustness | None
+) -> None:
     with said_plainly(out):
-        for name, table in _tables(results, verdict, by_group).items():
+        for name, table in _tables(results, verdict, by_group, robust).items():
             write_text(out / name, table.to_csv(index=False, float_format="%.6f"))
     write_json(out / "verdict.json", verdict)
 
 
-def _tables(results: StudyResults, verdict: dict[str, Any], by_group: ByGroup) -> dict[str, pandas.DataFrame]:
+def _tables(
+    results: StudyResults, verdict: dict[str, Any], by_group: ByGroup, robust: Robustness | None
+) -> dict[str, pandas.DataFrame]:
     """The files of numbers that a study leaves, by name."""
     outlined = results.kind == "segmentation"
     own = {"classes.csv": class_table} if outlined else {"calibration.csv": calibration_table}
     return {
         **by_group.tables(),
         **{name: make(results) for name, make in own.items()},
+        **({} if outlined else {"robustness.csv": robustness_table(robust)}),
         "results.csv": results.table(),
         "scores.csv": score_table(results, verdict),
     }

@@ -22,6 +22,7 @@ from medprior.training.sampler import Sampler
 from medprior.views.engine import render
 from medprior.views.plan import independent
 from medprior.views.recipe import ViewRecipe
+from medprior.views.view import View
 
 EVALUATIONS = 10
 
@@ -123,11 +124,7 @@ def predict(
 ) -> NDArray[np.float64]:
     """Logits (N, K) of `rows` from one plain view each."""
     model.eval()
-    device = next(model.parameters()).device
-    found = []
-    for pixels in _plain(store, rows, base):
-        with precision(device):
-            found.append(model(pixels).float().cpu())
+    found = [said_of(model, view.pixels) for _, view in plain_views(store, rows, base)]
     return torch.cat(found).double().numpy()
 
 
@@ -141,12 +138,10 @@ def embed(
 ) -> NDArray[np.float32]:
     """Pooled features (N, embed_dim) of `rows` from one plain view each."""
     encoder.eval()
-    device = next(encoder.parameters()).device
     found = []
-    for pixels in _plain(store, rows, base):
-        with precision(device):
-            found.append(encoder.pool(encoder(pixels)).float().cpu())
-        tick(len(pixels))
+    for index, view in plain_views(store, rows, base):
+        found.append(said_of(pooled(encoder), view.pixels))
+        tick(len(index))
     features: NDArray[np.float32] = torch.cat(found or [torch.zeros(0, encoder.embed_dim)]).numpy()
     return features
 
@@ -157,12 +152,26 @@ def probabilities(task: Classification, logits: NDArray[np.float64], temperature
     return result
 
 
-def _plain(store: ResidentStore, rows: NDArray[np.int64], base: ViewRecipe, size: int = 128) -> Iterator[torch.Tensor]:
+def plain_views(
+    store: ResidentStore, rows: NDArray[np.int64], base: ViewRecipe, size: int = 128
+) -> Iterator[tuple[torch.Tensor, View]]:
+    """Catalog rows (B,) and one view of each as it is, `size` at a time."""
     views = independent(base.plain(), count=1)
     for start in range(0, len(rows), size):
         stored = store.batch(torch.from_numpy(rows[start : start + size]))
         (view,) = render(stored, views, seed=0, step=0)
-        yield view.pixels
+        yield stored.index, view
+
+
+def said_of(network: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """What a network that is not in training says of pixels (B, C, *S): (B, ...) float32 on the CPU."""
+    with precision(pixels.device):
+        return network(pixels).float().cpu()
+
+
+def pooled(encoder: Encoder) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From pixels (B, C, *S) to the features (B, embed_dim) of an encoder."""
+    return lambda pixels: encoder.pool(encoder(pixels))
 
 
 def _positions(rows: NDArray[np.int64]) -> torch.Tensor:

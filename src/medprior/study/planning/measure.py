@@ -19,18 +19,22 @@ from medprior.study.planning.plan import Rates
 from medprior.study.pretraining import make_encoder, make_trainer
 from medprior.study.workers import cell_threads
 from medprior.training.adapt import Labelled, embed, fit
+from medprior.training.corrupted import under_corruptions
 from medprior.training.descent import Recipe
 from medprior.training.device import threads
 from medprior.training.segment import fit_segmenter
+from medprior.views.degrading import SUITE
 
 WARM, TIMED = 2, 5
+CORRUPTED = 16
+"""Images on which it is measured how long corruptions take."""
 
 
 def measure_rates(
     ground: Ground, store: Resident, grid: Grid, settings: Settings, progress: Progress = silent
 ) -> Rates:
     """Time a few real steps of every training the study will run; nothing learnt here is kept."""
-    pretrain, adapt, embedded, tested = {}, {}, {}, {}
+    pretrain, adapt, embedded, tested, corrupted = {}, {}, {}, {}, {}
     bench, rows = Bench(ground, store, settings, {}, Path()), ground.usable(ground.splits[0].pool)
     with progress.task("Measuring this machine", len(grid.methods) + len(grid.backbones)) as bar:
         for method, backbone in grid.methods:
@@ -48,8 +52,9 @@ def measure_rates(
                     embedded[backbone] = 0.0
                 else:
                     adapt[backbone], embedded[backbone] = _adaptation(bench, backbone, rows)
+                    corrupted[backbone] = _corrupting(bench, rows) + len(SUITE) * embedded[backbone]
             bar.advance()
-    return Rates(pretrain, adapt, embedded, tested)
+    return Rates(pretrain, adapt, embedded, tested, corrupted)
 
 
 def _adaptation(bench: Bench, backbone: str, rows: np.ndarray) -> tuple[float, float]:
@@ -64,6 +69,22 @@ def _adaptation(bench: Bench, backbone: str, rows: np.ndarray) -> tuple[float, f
     began = time.perf_counter()
     embed(encoder, store, some, ground.base)
     return marks.step(), (time.perf_counter() - began) / len(some)
+
+
+def _corrupting(bench: Bench, rows: np.ndarray) -> float:
+    """Seconds that an image takes to be corrupted in every way, by a model that answers at once."""
+    if not bench.settings.study.corruptions:
+        return 0.0
+    ground, few = bench.ground, rows[:CORRUPTED]
+
+    def answer(pixels: torch.Tensor) -> np.ndarray:
+        _wait(pixels.device)
+        return np.zeros((len(pixels), 1))
+
+    under_corruptions(answer, bench.pixels, few[:1], ground.base, seed=0)  # imports what writes JPEG
+    began = time.perf_counter()
+    under_corruptions(answer, bench.pixels, few, ground.base, seed=0)
+    return (time.perf_counter() - began) / len(few)
 
 
 def _outlining(bench: Bench, backbone: str, rows: np.ndarray) -> tuple[float, float]:

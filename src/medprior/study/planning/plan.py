@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from medprior.study.arms import Grid
 
@@ -16,26 +17,40 @@ SIDE_BY_SIDE = 1.2
 LEAST_STEPS = 30
 MOST_EPOCHS = 100
 DEFAULT_MINUTES = 30.0
+CORRUPTING_SHARE = 0.1
+"""Most of the time that corrupted test images may take where nobody asked for them."""
 
 
 @dataclass(frozen=True)
 class Rates:
     """What this machine does, measured: seconds per pre-training step by (method, backbone), and by backbone per
-    fine-tuning step, per embedded image, and per test scan where outlining and scoring it counts."""
+    fine-tuning step, per embedded image, per test scan where outlining and scoring it counts, and per test image under
+    every corruption."""
 
     pretrain_step: Mapping[tuple[str, str], float]
     adapt_step: Mapping[str, float]
     embed_image: Mapping[str, float]
     test_scan: Mapping[str, float] = field(default_factory=dict)
+    corrupted_image: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of every training, fixed before the first one, and the seconds they should take."""
+    """Steps of every training, fixed before the first one, and the seconds they should take.
+
+    `corrupting_seconds` is what corrupted test images add, in `seconds` already: 0 where none are shown, None where an
+    older version made the plan, which showed none.
+    """
 
     pretrain_steps: Mapping[tuple[str, str], int]
     adapt_steps: Mapping[int, int]
     seconds: float
+    corrupting_seconds: float | None = None
+
+    @property
+    def corruptions(self) -> bool:
+        """Whether models of the largest budget are shown corrupted test images."""
+        return bool(self.corrupting_seconds)
 
 
 def make_schedule(
@@ -47,6 +62,7 @@ def make_schedule(
     batch_size: int,
     embedded: int,
     tested: int = 0,
+    corruptions: bool | Literal["auto"] = False,
     pretrain_steps: int | None = None,
     adapt_steps: int | None = None,
     most_pretrain_steps: Mapping[tuple[str, str], int] | None = None,
@@ -63,13 +79,19 @@ def make_schedule(
         images: budget -> images it holds.
         embedded: images each pre-trained encoder has to embed for its probes.
         tested: test scans of all folds.
+        corruptions: whether they are shown corrupted, too, to models of the largest budget; "auto" where that takes no
+            more than `CORRUPTING_SHARE` of the time.
         pretrain_steps, adapt_steps: given by the user; then nothing is chosen.
         most_pretrain_steps: no more than the method's own preset asks for.
         workers: processes that train cells side by side.
     """
     runs = dict.fromkeys(grid.methods, grid.pretrain_seeds * grid.folds)
     embedding = sum(rates.embed_image[backbone] * embedded * runs[(m, backbone)] for m, backbone in grid.methods)
-    testing = _testing(grid, rates, tested, workers)
+    testing = _testing(grid, rates.test_scan, tested, workers)
+    corrupting = _testing(replace(grid, budgets=grid.budgets[-1:]), rates.corrupted_image, tested, workers)
+    if not corruptions or (corruptions == "auto" and corrupting > CORRUPTING_SHARE * seconds):
+        corrupting = 0.0
+    testing += corrupting
     left = max(0.0, seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - embedding - testing)
     costs = {b: _unit_cost(grid, rates, b, images, batch_size, workers) for b in grid.budgets}
     least = sum(costs.values()) * (adapt_steps or LEAST_STEPS)
@@ -83,7 +105,7 @@ def make_schedule(
     adapt = _adapt_steps(costs, images, max(0.0, left - spent), batch_size, adapt_steps)
     adapting = sum(costs[b] * steps for b, steps in adapt.items())
     total = spent + adapting + embedding + testing + RESERVE_SECONDS + 0.04 * (spent + adapting)
-    return Schedule(chosen, adapt, total)
+    return Schedule(chosen, adapt, total, corrupting)
 
 
 def _adapt_steps(
@@ -118,12 +140,12 @@ def _unit_cost(
     return total * min(1.0, images[budget] / batch_size)
 
 
-def _testing(grid: Grid, rates: Rates, scans: int, workers: int) -> float:
-    """Seconds that all cells take for their test scans."""
+def _testing(grid: Grid, rates: Mapping[str, float], scans: int, workers: int) -> float:
+    """Seconds that all cells take for their test scans, at so many seconds each by backbone."""
     each = SIDE_BY_SIDE / workers if workers > 1 else 1.0
     arms = {b: 2 + len(grid.adaptations) * sum(1 for _, other in grid.methods if other == b) for b in grid.backbones}
     cells = {b: arms[b] * len(grid.budgets) * grid.seeds for b in grid.backbones}
-    return sum(rates.test_scan.get(b, 0.0) * scans * cells[b] * each for b in grid.backbones)
+    return sum(rates.get(b, 0.0) * scans * cells[b] * each for b in grid.backbones)
 
 
 def _largest(fits: Callable[[float], bool], most: float = 1e4) -> float:

@@ -11,6 +11,7 @@ OUTLINING = {
     "adapt.class_balanced": "",
     "adapt.early_stop_from": "",
     "adapt.learning_rates": "adapt.outline_rate is",
+    "study.corruptions": "",
     "study.free_validation": "",
 }
 """What a study that learns outlines never reads, and what it reads instead."""

@@ -12,7 +12,7 @@ from medprior.study.canvas import view_size
 from medprior.study.ground import Ground, Resident
 from medprior.study.planning.crops import plan_crops
 from medprior.study.planning.found import SHOWN, label_counts
-from medprior.study.planning.plan import Schedule
+from medprior.study.planning.plan import CORRUPTING_SHARE, Schedule
 from medprior.study.planning.reading import task_lines
 from medprior.study.planning.unread import unread_lines
 from medprior.study.pretraining import training_preset
@@ -98,9 +98,27 @@ def plan_lines(
     known, scans = ("annotated", "scans") if ground.outlined else ("labelled", "images")
     unit = "patients" if ground.catalog.patients_known else scans
     lines.append(f"         adapt at {steps_text} {known} {unit} x {grid.seeds} seeds; scratch at 1x and 2x the steps")
-    lines += [*(f"         {arm}" for arm in skipped), *unread_lines(settings, ground.outlined)]
+    lines += [f"         {line}" for line in (*skipped, *_corruption_lines(ground, schedule, settings))]
+    lines += unread_lines(settings, ground.outlined)
     minutes = max(1, round(schedule.seconds / 60))
     return [
         *lines,
         f"         about {minutes} min   (change with --minutes, --methods, --backbone, --budgets, --seeds)",
     ]
+
+
+def _corruption_lines(ground: Ground, schedule: Schedule, settings: Settings) -> list[str]:
+    """Whether test images are shown corrupted, and why not."""
+    asked = settings.study.corruptions
+    if ground.outlined or not asked:
+        return []
+    if schedule.corrupting_seconds:
+        took = schedule.corrupting_seconds
+        said = f"{took:.0f} s" if took < 90 else f"{took / 60:.0f} min"
+        return [
+            f"test images also corrupted at the largest budget, {said} of the time   (--set study.corruptions=false)"
+        ]
+    if schedule.corrupting_seconds is None:
+        return ["no corrupted test images: an older version made this plan   (another --out has them)"]
+    share = f"{100 * CORRUPTING_SHARE:.0f}%"
+    return [f"no corrupted test images: they would take more than {share} of it   (--set study.corruptions=true)"]

@@ -203,4 +203,4 @@ def crossing(budgets: Array, bound: Array, at: Array) -> Array:
     at, rows = np.clip(at, 0, len(budgets) - 2), np.arange(len(bound))
     before, after = bound[rows, at], bound[rows, at + 1]
     share = np.divide(before, before - after, out=np.zeros_like(before), where=before != after)
-    return budgets[at] * (budgets[at + 1] / budgets[at]) ** share
+    return budgets[at] * (budgets[at + 1] / budgets[at]) ** np.clip(share, 0, 1)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from medprior.data import readers
 from medprior.data.annotations.boxes import find_boxes
+from medprior.data.annotations.drawings import NOT_USED as NOT_USED
+from medprior.data.annotations.drawings import READER as DRAWN
+from medprior.data.annotations.drawings import find_drawings, plain, read_drawing
 from medprior.data.annotations.masklabels import (
     ImageFacts,
     MaskFacts,
@@ -30,14 +33,13 @@ from medprior.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_USED = "not used: "
-"""How the reason begins why a mask that has an image is not attached to it."""
 ALONE = "a mask whose image is not there, or cannot be read: name it as its image, or remove it"
 SEVERAL = "a mask that could be of several images: name it as one of them"
 FURTHER = f"{NOT_USED}its image has another mask that fits, the first by name"
 _ONE_VALUE = "all its pixels have the same value"
 Mask = dict[str, Any]
-"""A `Source` as plain values, and the `values` that are its classes, in their order."""
+"""A `Source` as plain values, the `values` that are its classes, in their order, and the `names` of the values that
+`frames` gives its parts, where it has parts."""
 
 
 def lay_beside(
@@ -53,15 +55,22 @@ def lay_beside(
     whole = scans[(scans["frame"] < 0) & (scans["member"] == "") & (scans["reader"] != "dicom")]
     pairing = pair_masks(whole["path"].tolist())
     masks, said = fitting_masks(whole, root, pairing.masks)
-    masks |= {path: _plain(source, ()) for path, source in segmentations.items()}
+    masks |= {path: plain(source, ()) for path, source in segmentations.items()}
     images = scans[~scans["path"].isin(pairing.not_images())].reset_index(drop=True)
+    drawn, more = find_drawings(images, root, drawing_files(sidecars), masks)
+    masks |= drawn
     boxes, wrong = _boxes(images, root, sidecars)
     reports = find_reports(root, sidecars, _alone_in_file(images))
     paths = images["path"]
     images["mask"] = objects([masks.get(path) for path in paths])
     images["boxes"] = objects([boxes.get(path) for path in paths])
     images["report"] = objects([reports.get(path) for path in paths])
-    return images, [*left_over(pairing), *said, *wrong, *_constant(images)]
+    return images, [*left_over(pairing), *said, *more, *wrong, *_constant(images)]
+
+
+def drawing_files(sidecars: Sequence[str]) -> list[str]:
+    """Those among files beside scans that may hold outlines."""
+    return [path for path in sidecars if path.lower().endswith(".xml")]
 
 
 def left_over(pairing: Pairing) -> list[Note]:
@@ -100,6 +109,9 @@ def read_mask(mask: Mask, classes: Sequence[int], scan: Source, root: Path) -> N
         if not len(mask["values"]):
             return numbers
         labels = read_labels(Scan(numbers[None], source.paths[0]), class_values([mask["values"]]))
+    elif source.reader == DRAWN:
+        drawn = read_drawing(source, scan, root)
+        labels = read_labels(Scan(drawn[None], source.paths[0]), class_values([mask["values"]]))
     else:
         labels = read_labels(readers.read(source, root), class_values([mask["values"]]))
     return classes_of(mask, classes)[labels]
@@ -112,11 +124,6 @@ def classes_of(mask: Mask, classes: Sequence[int]) -> NDArray[np.uint8 | np.uint
     white = 255 if 255 in values and 255 in classes else 1
     said = [white if own == (0, 1) and value == 1 else value for value in own]
     return np.array([classes.index(value) for value in said], np.uint16 if len(classes) > 256 else np.uint8)
-
-
-def _plain(source: Source, values: Sequence[float]) -> Mask:
-    kept = asdict(source)
-    return {name: kept[name] for name in ("reader", "paths", "member", "frame", "frames")} | {"values": list(values)}
 
 
 def fitting_masks(
@@ -141,7 +148,7 @@ def fitting_masks(
             if check.usable and image in kept:
                 notes.append(Note(path, "doubt", FURTHER))
             elif check.usable:
-                kept[image] = _plain(source, facts.values)
+                kept[image] = plain(source, facts.values)
     return kept, [*notes, *_two_ways(list(kept.values()))]
 
 

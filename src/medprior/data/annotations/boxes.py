@@ -142,7 +142,7 @@ class _Finder:
             return []
         folder = posixpath.dirname(where)
         beside = self.matcher.paths.get(posixpath.normpath(posixpath.join(folder, cell.strip().replace("\\", "/"))))
-        return [beside] if beside else _nearest(self.matcher.match(cell), folder)
+        return [beside] if beside else nearest_to(self.matcher.match(cell), where)
 
     def _keep(self, entry: Told, image: str, where: str) -> None:
         shape = self.shapes.get(image)
@@ -161,10 +161,11 @@ class _Finder:
             self.found.by_image[image] = kept
 
 
-def _nearest(paths: list[str], folder: str) -> list[str]:
-    """Of several paths those that share most folders with `folder`."""
+def nearest_to(paths: list[str], where: str) -> list[str]:
+    """Of several paths those that share most folders with the file `where`."""
     if len(paths) < 2:
         return paths
+    folder = posixpath.dirname(where)
     shared: dict[int, list[str]] = defaultdict(list)
     for path in paths:
         shared[len(posixpath.commonpath(["/" + folder, "/" + posixpath.dirname(path)]))].append(path)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-import xml.etree.ElementTree as ET  # guarded: see _Plain
+import xml.etree.ElementTree as ET  # only its elements: plainxml parses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medprior.data.annotations.label_table import PATHS, UNKNOWN, LabelTable
+from medprior.data.annotations.plainxml import MOST_XML, parse_xml
 from medprior.data.annotations.sidecars import decoded, read_limited
 from medprior.errors import DataError
 
-MOST_XML = 16 << 20
 MOST_JSON = 128 << 20
 IMAGES = (*PATHS, "image_id", "image_name", "file_name", "image index", "patientid")
 CLASSES = ("class", "class_name", "category", "category_name", "name", "label", "finding label", "type")
@@ -69,13 +69,6 @@ class Told:
         self.place.append(place)
 
 
-class _Plain(ET.TreeBuilder):
-    """Builds no tree with declarations: entities are how XML reads other files or grows without bound."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise DataError("the XML declares a document type, which boxes do not need and may be harmful")
-
-
 def read_voc(file: Path, where: str) -> Told | None:
     """The boxes of a Pascal VOC file, or None when the XML is of another kind.
 
@@ -89,12 +82,7 @@ def read_voc(file: Path, where: str) -> Told | None:
     data = read_limited(file, where, MOST_XML)
     if b"<annotation" not in data.replace(b"\0", b""):
         return None
-    try:
-        root = ET.fromstring(data, ET.XMLParser(target=_Plain()))
-    except DataError as error:
-        raise DataError(error.what, where=where) from None
-    except (ET.ParseError, ValueError, LookupError, RecursionError) as error:
-        raise DataError(f"the file is no well-formed XML ({error})", where=where) from error
+    root = parse_xml(data, where)
     if root.tag != "annotation" or (root.find("object") is None and root.find("filename") is None):
         return None
     told = Told(_text(root, "filename"), _size(_text(root, "size/height"), _text(root, "size/width")))

@@ -24,16 +24,19 @@ from medprior.data.annotations.beside import (
     SEVERAL,
     Mask,
     classes_of,
+    drawing_files,
     fitting_masks,
     left_over,
     mask_source,
     without_masks,
 )
+from medprior.data.annotations.drawings import FOREGROUND, find_drawings, part_names
 from medprior.data.annotations.masklabels import MOST_GREY, class_values
 from medprior.data.annotations.masks import pair_apart
 from medprior.data.annotations.targets import DATASET, ClassNames, LabelSpec, read_class_names
 from medprior.data.catalog import PATIENTS_UNKNOWN, Catalog, problems_table
 from medprior.data.indexing.assembling import objects
+from medprior.data.indexing.walk import find_files
 from medprior.data.scan import Note
 from medprior.errors import DataError, LabelError
 from medprior.progress import Progress, silent
@@ -41,8 +44,6 @@ from medprior.progress import Progress, silent
 if TYPE_CHECKING:
     import pandas as pd
 
-FOREGROUND = "foreground"
-"""The class of masks that are black and white, where nothing names it."""
 _NAMED = "Name each mask as its image: case_7.nii.gz, or in the manner of nnU-Net case_7.nii.gz for case_7_0000.nii.gz"
 _FEW = 4  # masks; among fewer a value that one of them has alone may be a class
 _UNLIKE = 1.5  # times; spacings that differ more are said
@@ -97,14 +98,23 @@ def _with_folder(catalog: Catalog, masks: Path, cache: Path | None, workers: int
         do = "Leave it out: masks that lie beside scans are found. Or give the folder that holds masks alone"
         raise LabelError("the folder of masks holds the scans too", where=str(masks), do=do)
     way = _way(catalog.root, folder)
-    found, notes = _indexed(catalog, folder, way, cache, workers, progress)
+    xml = [way + path for path in drawing_files(find_files(folder).sidecars)] if folder.is_dir() else []
+    try:
+        found, notes = _indexed(catalog, folder, way, cache, workers, progress)
+    except LabelError:
+        if not xml:
+            raise
+        found, notes = catalog.table.iloc[:0], []
     images = catalog.table[~catalog.table["path"].str.startswith(way)].reset_index(drop=True)
     whole = images[(images["frame"] < 0) & (images["member"] == "")]
     pairing = pair_apart(whole["path"].tolist(), [path.removeprefix(way) for path in found["path"]], folder.name)
     pairing = pairing.below(way)
-    if not pairing.masks:
-        raise _unpaired(masks, whole["path"].tolist(), [*found["path"]], notes)
     fitting, said = fitting_masks(pd.concat([whole, found], ignore_index=True), catalog.root, pairing.masks)
+    drawn, more = find_drawings(images, catalog.root, xml, fitting)
+    if not pairing.masks and not drawn:
+        raise _unpaired(masks, whole["path"].tolist(), [*found["path"]], [*notes, *more])
+    fitting |= drawn
+    said += more
     images["mask"] = objects(fitting.get(path) for path in images["path"])
     old = catalog.problems[~catalog.problems["path"].str.startswith(way)]
     known = catalog.patients_known or (len(images) > 0 and bool((images["patient"] != "").all()))
@@ -190,7 +200,11 @@ def _with_segments(catalog: Catalog) -> Catalog:
 
 
 def _naming(catalog: Catalog) -> tuple[ClassNames | None, list[str]]:
-    """What the `dataset.json` of these masks says: it lies with them, in the folder above, or with the scans."""
+    """What the `dataset.json` of these masks says: it lies with them, in the folder above, or with the scans. Masks
+    that have parts say themselves what each is."""
+    called = {value: name for mask in catalog.table["mask"] if mask is not None for value, name in part_names(mask)}
+    if called:
+        return ClassNames(called, frozenset({0, *called})), []
     folders = {PurePosixPath(mask["paths"][0]).parent for mask in catalog.table["mask"] if mask is not None}
     places = {catalog.root} | {catalog.root / place for folder in folders for place in (folder, folder.parent)}
     files = sorted({(place / DATASET).resolve() for place in places if (place / DATASET).is_file()})

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from medprior.evaluation.luck import Sample
 
 Array = NDArray[Any]
-CHUNK = 200_000
-"""Scores that are made at a time: they should stay in the processor's cache."""
+CHUNK = 50_000
+"""Scores that are made at a time: few enough to stay in the processor's cache."""
 CHECKED = 20
 """Studies of each cell that medprior's own functions work out, too."""
 CLOSE = 1e-9
@@ -85,7 +85,7 @@ def work(job: tuple[str, Cell, int]) -> tuple[Cell, Counts]:
     name, cell, studies = job
     part, batches, alone = PARTS[name], [], []
     for seed, count in seeds_of(name, cell, studies):
-        made = make(cell, np.random.default_rng(seed), count)
+        made = make(cell, np.random.Generator(np.random.SFC64(seed)), count)
         batches.append(Batch.of(part.measure(made), counted.smallest(cell)))
         for study in range(min(count, CHECKED - len(alone))):
             scores, owner = made.one(study)

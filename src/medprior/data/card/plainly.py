@@ -64,6 +64,6 @@ def _texts(file: Path) -> list[str]:
 
 
 def _names_of_dicom() -> list[str]:
-    from pydicom._uid_dict import UID_dictionary
+    from medprior.data.readers.dicom.library import UID_dictionary
 
     return [entry[0] for entry in UID_dictionary.values()]

@@ -115,7 +115,7 @@ def _unpacked(elements: Elements, layout: Layout) -> Iterator[tuple[NDArray[Any]
 
 def _fragments(elements: Elements, layout: Layout) -> Iterator[bytes]:
     """The compressed bytes of each frame."""
-    from pydicom.encaps import generate_frames
+    from medprior.data.readers.dicom.library import generate_frames
 
     assert elements.pixels is not None
     _, _, at, length = elements.pixels
@@ -167,8 +167,7 @@ def _decoded(frame: bytes, syntax: str, layout: Layout) -> tuple[NDArray[Any], s
 
 
 def _by_pydicom(frame: bytes, syntax: str, layout: Layout, plugin: str) -> tuple[NDArray[Any], str]:
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels.decoders.base import get_decoder
+    from medprior.data.readers.dicom.library import encapsulate, get_decoder
 
     options: dict[str, Any] = {
         "number_of_frames": 1,

@@ -282,7 +282,7 @@ def _at_pixels(tag: Any, _vr: Any, _length: int) -> bool:
 
 def _parsed(data: Any, start: int, end: int, explicit: bool, little: bool) -> tuple[Any, int]:
     """pydicom's data set, and where it stopped."""
-    from pydicom.filereader import read_dataset
+    from medprior.data.readers.dicom.library import read_dataset
 
     part = bytes(data[start : min(end, start + MOST_HEADER)])
     stream = io.BytesIO(part)

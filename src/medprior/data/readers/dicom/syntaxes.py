@@ -48,7 +48,7 @@ def check(syntax: str) -> None:
 
 def name(syntax: str) -> str:
     """What a transfer syntax is called, with its UID."""
-    from pydicom._uid_dict import UID_dictionary
+    from medprior.data.readers.dicom.library import UID_dictionary
 
     known = _NAMES.get(syntax) or UID_dictionary.get(syntax, ("",))[0]
     return f"{known} ({syntax})" if known else f"{syntax} (private or unknown)"

@@ -48,7 +48,8 @@ class Catalog:
             companions (other files of the scan), frames, affine, orientation and window (see `ScanInfo`), quantiles,
             thumb and values (see `medprior.data.facts`), mask (see `read_mask`), boxes (list of name and y0, x0, y1, x1
             in pixels), report (text) and burnt (why text is likely to stand in the pixels), each None where there is
-            none.
+            none; so are sex, age, site, manufacturer, scanner, field_strength and kvp (text, see
+            `medprior.data.scan.ORIGIN`; the site is a key).
         problems: path, kind (see `medprior.data.scan.NOTES`) and reason of what is to be said of a file.
         labels: what the targets mean, or None without labels.
         patients_known: whether images are grouped by patient.

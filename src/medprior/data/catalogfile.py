@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from medprior.data.annotations.targets import LabelSpec
 from medprior.data.catalog import Catalog, problems_table
-from medprior.data.scan import Note
+from medprior.data.scan import ORIGIN, Note
 from medprior.errors import DataError
 from medprior.files import make_folder, replace_file
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
+READ = (2, VERSION)
+"""Versions that are read: 2 knows nothing of what headers say of sex, age, site and scanner."""
 _KEY = b"medprior.catalog"
 
 
@@ -65,8 +67,8 @@ def load_catalog(path: Path) -> Catalog:
         about = json.loads(table.schema.metadata[_KEY])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DataError("this is no readable catalog", where=str(path), do="Index the scans again") from error
-    if about["version"] != VERSION:
-        reason = f"this catalog has version {about['version']}, this medprior reads {VERSION}"
+    if about["version"] not in READ:
+        reason = f"this catalog has version {about['version']}, this medprior reads {' and '.join(map(str, READ))}"
         raise DataError(reason, where=str(path), do="Index the scans again")
     spec = about["labels"]
     labels = spec and LabelSpec(spec["kind"], tuple(spec["names"]), tuple(spec["columns"]))
@@ -78,6 +80,8 @@ def load_catalog(path: Path) -> Catalog:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    from medprior.data.indexing.assembling import to_pandas
+    from medprior.data.indexing.assembling import objects, to_pandas
 
-    return to_pandas(table)
+    frame = to_pandas(table)
+    nothing = {name: objects([None] * len(frame)) for name in ORIGIN if name not in frame}
+    return frame.assign(**nothing)

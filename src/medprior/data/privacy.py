@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,16 @@ class PatientKeys:
             return said
         digest = hashlib.blake2b(said.encode(), key=self.salt, digest_size=8)
         return f"p{digest.hexdigest()}"
+
+    def site(self, name: str) -> str:
+        """The key of an institution's name, whatever its case, blanks and stops; "" stays "".
+
+        The name itself is never kept, not without a salt either: it may say who somebody is.
+        """
+        said = "".join(re.findall(r"\w", name.casefold()))
+        if not said:
+            return ""
+        return f"s{hashlib.blake2b(said.encode(), key=self.salt, digest_size=8, person=b'site').hexdigest()}"
 
     @property
     def mark(self) -> str:

@@ -33,6 +33,11 @@ class Source:
     label: tuple[float, ...] | None = None
 
 
+ORIGIN = ("sex", "age", "site", "manufacturer", "scanner", "field_strength", "kvp")
+"""What headers say of who was scanned, where and with what: M, F or O; years; the institution; who made the device; its
+model; tesla; kilovolts of the tube."""
+
+
 @dataclass(frozen=True)
 class ScanInfo:
     """What the header says, without decoding pixels.
@@ -49,6 +54,8 @@ class ScanInfo:
         study: the examination, likewise.
         doubts: sentences about what is odd in it although it can be read (a missing slice, not-a-number voxels).
         units: of a CT, what its values are where the file says that they are no Hounsfield units, or "".
+        origin: what the header says of each of `ORIGIN`, "" where nothing; () where it says nothing at all. The catalog
+            keeps a salted hash of the site.
     """
 
     shape: tuple[int, ...]
@@ -63,6 +70,7 @@ class ScanInfo:
     window: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
     units: str = ""
+    origin: tuple[str, ...] = ()
 
 
 NOTES = ("unreadable", "no image", "apart", "doubt")

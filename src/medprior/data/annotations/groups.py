@@ -1,28 +1,27 @@
-"""Groups of scans: by a column of the label table (sex, age, site, ...) or by what the index knows of them.
+"""Groups of scans: by a column of the label table (sex, age, site, ...) or by what their own headers say (`headers`).
 
-Numbers of more than `MOST_VALUES` values become bands: ages those of `AGES`, others thirds of the labelled scans. Of
-text, values of fewer than `FEWEST_PATIENTS` patients stand together as "other", so that no page shows what may be one
-person's alone; so do all but the `MOST_GROUPS` most frequent.
+How columns are cut is `grouping`'s concern; which are taken, and what is said of the others, is told here.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medprior.data.annotations.grouping import MOST_VALUES, grouping
+from medprior.data.annotations.grouping import Grouping as Grouping
+from medprior.data.annotations.headers import FACTS, fact_named, facts_named, plain, said_by_headers
 from medprior.data.annotations.label_table import UNKNOWN, Columns, LabelTable, choose_columns, read_label_table
 from medprior.data.annotations.matching import Matcher
 from medprior.data.catalog import Catalog
 from medprior.data.pool import in_pool
 from medprior.data.strata import is_outlined
 from medprior.errors import SettingsError, unknown
+from medprior.evaluation.intervals import FEWEST
 
 RECOGNISED = frozenset(
     (
@@ -31,36 +30,13 @@ RECOGNISED = frozenset(
         *("scanner", "manufacturer", "model", "modality", "view", "viewposition"),
     )
 )
-"""Names of columns that make groups unasked, without case, spaces and a leading "patient"."""
-FACTS = ("modality",)
-"""What the index itself knows of scans."""
+"""Names of columns that make groups unasked, as `plain` leaves them."""
 NONE = "none"
 """Given alone, it asks for no groups."""
-AGES = (40.0, 60.0, 75.0)
-MOST_VALUES, MOST_GROUPS, FEWEST_PATIENTS = 6, 12, 3
-OTHER = "other"
-Cells = list[str]
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """A column as groups.
-
-    Attributes:
-        name: of the column.
-        groups: their names, bands in their order.
-        member: (N,) the group of every row of the catalog, -1 where it is unknown.
-        banded: whether groups are bands of a number.
-    """
-
-    name: str
-    groups: tuple[str, ...]
-    member: NDArray[np.int64]
-    banded: bool = False
 
 
 def check_groups(names: Sequence[str], labels: Path | None) -> None:
-    """Refuse columns that do not exist, before any work.
+    """Refuse columns that do not exist, before any work. What headers may say is not known yet: it counts as there.
 
     Raises:
         SettingsError: with the nearest column there is.
@@ -85,8 +61,8 @@ def read_groups(
     """The groupings of a catalog, and why columns that were found make none.
 
     Args:
-        labels: the table that the catalog was joined with; where there is none, only what the index knows makes groups.
-        names: columns; those that are recognised when there are none.
+        labels: the table that the catalog was joined with; where there is none, only what headers say makes groups.
+        names: columns; when there are none those that are recognised, and what headers say of enough patients.
         patient: the column of patients; it, `label` and `split` are those of `join_labels`.
 
     Raises:
@@ -102,23 +78,21 @@ def read_groups(
     for name in chosen:
         _check_meaning(name, columns)
     row_of = _rows(catalog, table, columns) if table is not None and columns is not None else None
-    found, left = [], []
-    for name in chosen:
-        cells = _cells(catalog, table, row_of, name)
-        grouping = _grouping(name, cells, catalog)
-        if len(grouping.groups) > 1:
-            found.append(grouping)
-        elif names:
-            left.append(f'column "{name}" makes no groups: it is empty, or the same for all')
-    return tuple(found), tuple(left)
+    found = [_read(catalog, table, row_of, name) for name in chosen]
+    if names:
+        said = [_left_said(one) for one in found]
+        return tuple(one for one in found if len(one.groups) > 1), tuple(reason for reason in said if reason)
+    return _unasked(found, catalog)
+
+
+def header_groupings(catalog: Catalog) -> tuple[Grouping, ...]:
+    """What headers say of the scans beside their modality, fact by fact; without groups where they say nothing."""
+    return tuple(_by_header(catalog, fact) for fact in FACTS if fact != "modality")
 
 
 def groups_lines(groupings: Sequence[Grouping], left: Sequence[str] = ()) -> list[str]:
     """What is compared, for the plan, and what was `left` (`read_groups`)."""
-    said = [
-        f"{one.name} ({', '.join(one.groups)})" if one.banded else f"{one.name} ({len(one.groups)} groups)"
-        for one in groupings
-    ]
+    said = [f"{one.name} ({', '.join(_parts_said(one))})" for one in groupings]
     line = [f"Groups   {', '.join(said)}   (change with --groups, --groups {NONE} for none)"] if said else []
     return [*line, *(f"         {reason}" for reason in left)]
 
@@ -128,21 +102,69 @@ def _column(table: LabelTable | None, name: str) -> str:
     found = table.find([name.strip()]) if table is not None else None
     if found is not None:
         return found
-    if name.strip().lower() in FACTS:
-        return name.strip().lower()
+    if (fact := fact_named(name)) is not None:
+        return fact
     raise unknown("group column", name, [*(table.columns if table is not None else ()), *FACTS])
 
 
 def _recognised(table: LabelTable | None, columns: Columns | None) -> list[str]:
     used = _meaningful(columns)
-    found = [name for name in (table.columns if table is not None else ()) if _plain(name) in RECOGNISED - used]
+    found = [name for name in (table.columns if table is not None else ()) if plain(name) in RECOGNISED - used]
     found = [name for name in found if name not in used]
-    known = {_plain(name) for name in found}
-    return [*found, *(fact for fact in FACTS if fact not in known and fact not in used)]
+    known = facts_named([*found, *used])
+    return [*found, *(fact for fact in FACTS if fact not in known)]
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"^patient('s)?|[^a-z]", "", name.lower())
+def _unasked(found: Sequence[Grouping], catalog: Catalog) -> tuple[tuple[Grouping, ...], tuple[str, ...]]:
+    """The groupings that nobody asked for; of what headers say those with patients enough to be scored, each once."""
+    kept: list[Grouping] = []
+    left: list[str] = []
+    for one in found:
+        twin = next((other for other in kept if _same(one, other)), None) if one.by_header else None
+        if len(one.groups) < 2:
+            continue
+        if one.by_header and not _enough(one, catalog):
+            left.append(f'"{one.name}" of the headers: fewer than two groups have {FEWEST} labelled patients')
+        elif twin is not None:
+            left.append(f'"{one.name}" of the headers parts the scans as "{twin.name}" does, which stands for both')
+        else:
+            kept.append(one)
+    return tuple(kept), tuple(left)
+
+
+def _same(one: Grouping, other: Grouping) -> bool:
+    """Whether two groupings differ in their names alone."""
+    if ((one.member < 0) != (other.member < 0)).any():
+        return False
+    pairs = {*zip(one.member.tolist(), other.member.tolist(), strict=True)}
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def _enough(one: Grouping, catalog: Catalog) -> bool:
+    labelled = catalog.table["labelled"].to_numpy(dtype=bool)
+    persons = catalog.persons()
+    patients = [len({*persons[labelled & (one.member == group)].tolist()}) for group in range(len(one.groups))]
+    return sum(count >= FEWEST for count in patients) > 1
+
+
+def _left_said(one: Grouping) -> str:
+    """Why a column that was asked for makes no groups, or ""."""
+    if len(one.groups) > 1:
+        return ""
+    if not one.by_header:
+        return f'column "{one.name}" makes no groups: it is empty, or the same for all'
+    if not one.groups:
+        return f'"{one.name}" makes no groups: no header says it, and no column of a label table is called so'
+    silent = f", and nothing of {one.silent:,} of {len(one.member):,} scans" if one.silent else ""
+    return f'"{one.name}" makes no groups: headers say the same of all{silent}'
+
+
+def _parts_said(one: Grouping) -> list[str]:
+    parts = list(one.groups) if one.banded else [f"{len(one.groups)} groups"]
+    if not one.by_header:
+        return parts
+    silent = f"; {one.silent:,} of {len(one.member):,} scans do not say it" if one.silent else ""
+    return [*parts, f"from headers{silent}"]
 
 
 def _meaningful(columns: Columns | None) -> set[str]:
@@ -172,77 +194,14 @@ def _rows(catalog: Catalog, table: LabelTable, columns: Columns) -> NDArray[np.i
     return np.array([about.get(path, -1) if mine else -1 for path, mine in zip(paths, own, strict=True)], np.int64)
 
 
-def _cells(catalog: Catalog, table: LabelTable | None, row_of: NDArray[np.int64] | None, name: str) -> Cells:
-    """(N,) what the column says of each scan, "" where nothing."""
+def _read(catalog: Catalog, table: LabelTable | None, row_of: NDArray[np.int64] | None, name: str) -> Grouping:
     if table is None or row_of is None or name not in table.columns:
-        return [value or "" for value in catalog.table[name]]
+        return _by_header(catalog, name)
     said = [*table.columns[name], ""]
-    return ["" if said[row].lower() in UNKNOWN else said[row] for row in row_of]
+    return grouping(name, ["" if said[row].lower() in UNKNOWN else said[row] for row in row_of], catalog)
 
 
-def _grouping(name: str, cells: Cells, catalog: Catalog) -> Grouping:
-    numbers = _numbers(cells, age=_plain(name) == "age")
-    if numbers is not None and len(np.unique(numbers[np.isfinite(numbers)])) > MOST_VALUES:
-        labelled = catalog.table["labelled"].to_numpy(dtype=bool) & np.isfinite(numbers)
-        return _bands(name, numbers, numbers[labelled])
-    if numbers is not None:
-        cells = ["" if np.isnan(number) else f"{number:g}" for number in numbers]
-    else:
-        cells = _without_rare(_one_spelling(cells), catalog.persons())
-    groups = sorted({*cells} - {""}, key=lambda group: (group == OTHER, group if numbers is None else float(group)))
-    return Grouping(name, tuple(groups), _members(cells, groups))
-
-
-def _members(cells: Cells, groups: Sequence[str]) -> NDArray[np.int64]:
-    place = {group: number for number, group in enumerate(groups)}
-    return np.array([place.get(cell, -1) for cell in cells], np.int64)
-
-
-def _numbers(cells: Cells, *, age: bool) -> NDArray[np.float64] | None:
-    """(N,) the numbers of a column that holds nothing else, NaN where unknown; of ages also DICOM's 058Y."""
-    said = [_years(cell) if age else cell for cell in cells]
-    try:
-        found = np.array([float(cell) if cell else np.nan for cell in said])
-    except ValueError:
-        return None
-    return np.where(np.isfinite(found), found, np.nan) if np.isfinite(found).any() else None
-
-
-def _years(cell: str) -> str:
-    found = re.fullmatch(r"(\d{3})([YMWD])", cell)
-    per_year = {"Y": 1.0, "M": 12.0, "W": 52.2, "D": 365.25}
-    return str(float(found[1]) / per_year[found[2]]) if found else cell
-
-
-def _bands(name: str, numbers: NDArray[np.float64], labelled: NDArray[np.float64]) -> Grouping:
-    if _plain(name) == "age":
-        edges, groups = np.array(AGES), ["<40", "40-59", "60-74", "75+"]
-    else:
-        edges = np.unique(np.quantile(labelled, [1 / 3, 2 / 3])) if len(labelled) else np.zeros(0)
-        groups = _band_names(edges)
-    member = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="right"))
-    present = np.unique(member[member >= 0])
-    place = np.full(len(groups) + 1, -1)
-    place[present] = np.arange(len(present))
-    return Grouping(name, tuple(groups[i] for i in present), place[member], banded=True)
-
-
-def _band_names(edges: NDArray[np.float64]) -> list[str]:
-    said = [f"{edge:.4g}" for edge in edges]
-    between = [f"{low} to <{high}" for low, high in itertools.pairwise(said)]
-    return [f"<{said[0]}", *between, f"{said[-1]}+"] if said else ["all"]
-
-
-def _one_spelling(cells: Cells) -> Cells:
-    """Values that differ in case alone, in their most frequent spelling."""
-    usual: dict[str, str] = {}
-    for cell, _ in Counter(cells).most_common():
-        usual.setdefault(cell.casefold(), cell)
-    return [usual[cell.casefold()] for cell in cells]
-
-
-def _without_rare(cells: Cells, persons: NDArray[np.int64]) -> Cells:
-    patients = {cell: len({*persons[np.array(cells) == cell].tolist()}) for cell in {*cells} - {""}}
-    often = sorted(patients, key=lambda cell: (-patients[cell], cell))[:MOST_GROUPS]
-    kept = {cell for cell in often if patients[cell] >= FEWEST_PATIENTS} | {""}
-    return [cell if cell in kept else OTHER for cell in cells]
+def _by_header(catalog: Catalog, fact: str) -> Grouping:
+    """What headers say; ages always as bands, for they are years and no codes."""
+    found = grouping(fact, said_by_headers(catalog, fact), catalog, most_values=0 if fact == "age" else MOST_VALUES)
+    return replace(found, by_header=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from medprior.data.card.alongside import beside
 from medprior.data.card.content import Card
 from medprior.data.card.findings import boxes_left_out, findings, headline, repaired, torn_tables
+from medprior.data.card.headers import headers
 from medprior.data.card.kinds import kinds
 from medprior.data.card.people import labels, parts, patients
 from medprior.data.card.trust import copies, found_leaks, problem_counts, problems, said_leaks
@@ -46,6 +47,7 @@ def make_card(catalog: Catalog, ct_window: tuple[float, float] = CT_WINDOW) -> C
         kinds=there,
         patients=who,
         labels=what,
+        headers=headers(catalog),
         beside=beside(table),
         splits=splits,
         copies=twice,

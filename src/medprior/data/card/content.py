@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from medprior.data.card.headers import HeaderFact
 
 SCHEMA = "medprior.data-card/1"
 Counts = Mapping[str, int]
@@ -312,6 +315,7 @@ class Card:
     kinds: tuple[Kind, ...]
     patients: Patients
     labels: Labels
+    headers: tuple[HeaderFact, ...]
     beside: Beside
     splits: tuple[Part, ...]
     copies: Copies

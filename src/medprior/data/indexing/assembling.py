@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medprior.data.facts import RANKS, THUMB_2D, THUMB_3D
 from medprior.data.indexing.cache import SCHEMA
 from medprior.data.indexing.examining import Row, facts_row, row_facts, row_head
-from medprior.data.scan import Note, Source
+from medprior.data.scan import ORIGIN, Note, Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,7 @@ OPTIONAL = (
     "units",
     "values",
     "burnt",
+    *ORIGIN,
     "mask",
     "boxes",
     "report",
@@ -138,6 +139,7 @@ def _row(scan: Assembled) -> Row:
         "units": info.units or None,
         "patient": info.patient or "",
         "study": info.study or "",
+        **{name: said or None for name, said in zip(ORIGIN, info.origin, strict=False)},
         **facts_row(scan.facts),
     }
 

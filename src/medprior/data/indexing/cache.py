@@ -21,10 +21,11 @@ from medprior.data.indexing.examining import Row, stamps_of
 from medprior.data.indexing.pool import examined
 from medprior.data.indexing.walk import File
 from medprior.data.privacy import PatientKeys
+from medprior.data.scan import ORIGIN
 from medprior.files import make_folder, replace_file
 from medprior.progress import Progress
 
-VERSION = b"8"
+VERSION = b"9"
 _VERSION_KEY = b"medprior.index"
 _SALT_KEY = b"medprior.salt"
 _BETWEEN_PARTS = 5.0
@@ -57,6 +58,7 @@ SCHEMA = pa.schema(
         "study": pa.string(),
         "doubts": pa.list_(pa.string()),
         "burnt": pa.string(),
+        **dict.fromkeys(ORIGIN, pa.string()),
         "header": pa.string(),
         "common": pa.string(),
         "hash": pa.string(),

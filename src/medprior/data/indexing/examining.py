@@ -20,7 +20,7 @@ from medprior.data.facts import RANKS, THUMB_2D, THUMB_3D, Facts, facts_of
 from medprior.data.indexing.walk import File
 from medprior.data.privacy import PatientKeys
 from medprior.data.readers.guard import refusal
-from medprior.data.scan import Scan, Source
+from medprior.data.scan import ORIGIN, Scan, Source
 from medprior.errors import DataError
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def row_facts(row: Row) -> Facts:
 
 
 def head_row(head: Head, keys: PatientKeys) -> Row:
-    """The head of a file as columns, with keys for patient and study: its own part, and what the slices of a series
-    mostly have in common."""
+    """The head of a file as columns, with keys for patient, study and site: its own part, and what the slices of a
+    series mostly have in common."""
     said = head.to_json()
     own = [said.pop(name) for name in _OWN]
     del said["path"]
@@ -104,7 +104,13 @@ def head_row(head: Head, keys: PatientKeys) -> Row:
 @lru_cache(maxsize=16)
 def _common(said: tuple[tuple[str, Any], ...], keys: PatientKeys) -> str:
     named = dict(said)
-    return json.dumps(named | {"patient": keys(named["patient"]), "study": keys(named["study"])})
+    keyed = {"patient": keys(named["patient"]), "study": keys(named["study"])}
+    return json.dumps(named | keyed | {"origin": _without_site(named["origin"], keys)})
+
+
+def _without_site(origin: Sequence[str], keys: PatientKeys) -> list[str]:
+    """The same with a key in place of the institution's name."""
+    return [keys.site(said) if name == "site" else said for name, said in zip(ORIGIN, origin, strict=False)]
 
 
 def row_head(row: Row) -> Head:

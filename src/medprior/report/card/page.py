@@ -33,6 +33,7 @@ SECTIONS = (
     Section("kinds", "Scans", sections.kinds),
     Section("labels", "Labels", sections.labels),
     Section("patients", "Patients and splits", sections.patients),
+    Section("headers", "What headers say", sections.headers),
     Section("beside", "Masks, boxes, reports", sections.beside),
     Section("copies", "Copies", sections.copies),
     Section("problems", "Problems", sections.problems),

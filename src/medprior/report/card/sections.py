@@ -106,6 +106,10 @@ def patients(show: Show) -> Context:
     return {"who": who, "each": each, "splits": card.splits, "scans": card.scans}
 
 
+def headers(show: Show) -> Context:
+    return {"facts": show.card.headers} if show.card.headers else None
+
+
 def beside(show: Show) -> Context:
     there = show.card.beside
     if not (there.masks or there.boxed or there.reports):

@@ -15,6 +15,7 @@ from medprior.data.readers.dicom.elements import SERIES_REMEMBERED, Elements
 from medprior.data.readers.dicom.functional import Frame
 from medprior.data.readers.dicom.layout import Layout
 from medprior.data.readers.dicom.oddities import doubts_of, other_units
+from medprior.data.readers.dicom.origin import origin_of
 from medprior.data.readers.dicom.pixels import rescale_of
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -43,6 +44,7 @@ class Head:
         references: the SOP instance UIDs and (after them) series UIDs that a segmentation refers to.
         doubts: sentences.
         units: of a CT, what its values are where its header says that they are no Hounsfield units, or "".
+        origin: see `medprior.data.readers.dicom.origin.origin_of`; the site in clear.
     """
 
     path: str
@@ -68,6 +70,7 @@ class Head:
     references: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     units: str = ""
+    origin: tuple[str, ...] = ()
 
     def dtype_of(self, index: int) -> str:
         """Name of the type of one frame."""
@@ -101,7 +104,7 @@ def class_of(elements: Elements) -> str:
 
 def class_name(uid: str) -> str:
     """What a SOP class is called, "" where it is private or unknown."""
-    from pydicom._uid_dict import UID_dictionary  # loads all of pydicom, which files of plain slices need not
+    from medprior.data.readers.dicom.library import UID_dictionary  # pydicom, which files of plain slices do not need
 
     return UID_dictionary[uid][0] if uid in UID_dictionary else ""
 
@@ -151,6 +154,7 @@ def _head(path: str, elements: Elements, layout: Layout | None, types: tuple[np.
         references=functional.references_of(elements) if kind == "segmentation" else (),
         doubts=doubts_of(elements) if kind == "image" else (),
         units=other_units(elements) if kind == "image" else "",
+        origin=origin_of(elements) if kind == "image" else (),
     )
 
 

@@ -264,6 +264,7 @@ def _info(head: Head, dtype: str) -> ScanInfo:
         window=head.window,
         doubts=head.doubts,
         units=head.units,
+        origin=head.origin,
     )
 
 

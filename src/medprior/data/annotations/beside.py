@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ from medprior.data.annotations.masklabels import (
     read_labels,
 )
 from medprior.data.annotations.masks import Pairing, pair_masks
+from medprior.data.annotations.organs import FURTHER as FURTHER
+from medprior.data.annotations.organs import READER as JOINED
+from medprior.data.annotations.organs import join_parts, parts_beside, read_organs
 from medprior.data.annotations.reports import find_reports
 from medprior.data.indexing.assembling import objects
 from medprior.data.scan import Note, Scan, Source
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
 ALONE = "a mask whose image is not there, or cannot be read: name it as its image, or remove it"
 SEVERAL = "a mask that could be of several images: name it as one of them"
-FURTHER = f"{NOT_USED}its image has another mask that fits, the first by name"
 _ONE_VALUE = "all its pixels have the same value"
 Mask = dict[str, Any]
 """A `Source` as plain values, the `values` that are its classes, in their order, and the `names` of the values that
@@ -54,6 +56,8 @@ def lay_beside(
     """
     whole = scans[(scans["frame"] < 0) & (scans["member"] == "") & (scans["reader"] != "dicom")]
     pairing = pair_masks(whole["path"].tolist())
+    parts = parts_beside(whole, [*pairing.masks, *pairing.not_images()])
+    pairing = replace(pairing, masks={**pairing.masks, **parts})
     masks, said = fitting_masks(whole, root, pairing.masks)
     masks |= {path: plain(source, ()) for path, source in segmentations.items()}
     images = scans[~scans["path"].isin(pairing.not_images())].reset_index(drop=True)
@@ -109,9 +113,9 @@ def read_mask(mask: Mask, classes: Sequence[int], scan: Source, root: Path) -> N
         if not len(mask["values"]):
             return numbers
         labels = read_labels(Scan(numbers[None], source.paths[0]), class_values([mask["values"]]))
-    elif source.reader == DRAWN:
-        drawn = read_drawing(source, scan, root)
-        labels = read_labels(Scan(drawn[None], source.paths[0]), class_values([mask["values"]]))
+    elif source.reader in (DRAWN, JOINED):
+        made = read_drawing(source, scan, root) if source.reader == DRAWN else read_organs(source, root)
+        labels = read_labels(Scan(made[None], source.paths[0]), class_values([mask["values"]]))
     else:
         labels = read_labels(readers.read(source, root), class_values([mask["values"]]))
     return classes_of(mask, classes)[labels]
@@ -129,9 +133,10 @@ def classes_of(mask: Mask, classes: Sequence[int]) -> NDArray[np.uint8 | np.uint
 def fitting_masks(
     scans: pd.DataFrame, root: Path, masks: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Mask], list[Note]]:
-    """The first mask of each image that fits it, and what is to be said of all; `scans` has a row for every path."""
+    """The mask of each image, the first that fits it or those of one structure each as one (`organs`), and what is to
+    be said of all; `scans` has a row for every path."""
     rows: dict[str, dict[str, Any]] = {row["path"]: row for row in _records(scans)}
-    kept: dict[str, Mask] = {}
+    fitting: dict[str, list[Mask]] = {}
     notes = []
     for image, found in masks.items():
         for path in found:
@@ -145,11 +150,10 @@ def fitting_masks(
             check = check_mask(ImageFacts(tuple(rows[image]["shape"]), _affine(rows[image])), facts)
             notes += [Note(path, "doubt", f"{NOT_USED}{reason}") for reason in check.refused]
             notes += [Note(path, "doubt", reason) for reason in check.doubts if check.usable]
-            if check.usable and image in kept:
-                notes.append(Note(path, "doubt", FURTHER))
-            elif check.usable:
-                kept[image] = plain(source, facts.values)
-    return kept, [*notes, *_two_ways(list(kept.values()))]
+            if check.usable:
+                fitting.setdefault(image, []).append(plain(source, facts.values))
+    kept, said = join_parts(fitting, root)
+    return kept, [*notes, *said, *_two_ways(list(kept.values()))]
 
 
 def _two_ways(masks: Sequence[Mask]) -> list[Note]:

@@ -53,6 +53,8 @@ class Folder:
         for shorter in (short for key in keys for short in names.without_parts(key)):
             if found := self.exact.get(shorter):
                 return Images(found, len(found) == 1)
+            if found := self.shared.get(shorter):
+                return Images(found, True)
         return NONE
 
     def case(self) -> Images:

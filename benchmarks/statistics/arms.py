@@ -9,7 +9,7 @@ import numpy as np
 from cohorts import Cohort, Made, ignorant, marked
 from measured import aurocs
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtri
 from scipy.stats import norm
 
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ def classified(rng: np.random.Generator, studies: int, cohort: Cohort, truths: A
     made = ignorant(rng, tested, len(truths), seeds)
     spread = np.array([luck_of(cohort, round(float(auroc), 6)) if luck else 0.0 for auroc in truths]) * np.sqrt(luck)
     shift = spread[:, None] * rng.standard_normal((studies, len(truths), seeds))
-    shift += (np.sqrt(2 + spread**2) * norm.ppf(truths))[:, None]
+    shift += (np.sqrt(2 + spread**2) * ndtri(truths))[:, None]
     made += shift[..., None] * tested.positive[:, None, None]
     return Made(tested, marked(made, tested))
 
@@ -35,9 +35,9 @@ def luck_of(cohort: Cohort, auroc: float) -> float:
     rng = np.random.default_rng(0)
     tested = cohort.draw(rng, TRIALS)
     made = ignorant(rng, tested, 1, 1)
-    made += np.sqrt(2) * norm.ppf(auroc) * tested.positive[:, None, None]
+    made += np.sqrt(2) * ndtri(auroc) * tested.positive[:, None, None]
     found, _ = aurocs(Made(tested, marked(made, tested)))
-    slope = norm.pdf(norm.ppf(auroc)) / np.sqrt(2)
+    slope = norm.pdf(ndtri(auroc)) / np.sqrt(2)
     return float(np.std(found) / slope)
 
 

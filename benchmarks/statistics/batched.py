@@ -124,10 +124,10 @@ class Batch:
     def saving(self, arm: int, budgets: Sequence[int]) -> tuple[Array, Array]:
         """The bounds of `Findings.saving`, in labels: of the point `arm`, by the curve through all points before it."""
         nodes, found = [], []
-        ours = self.other_arms(arm, budgets)
+        ours, *lent_to = (self.other_arms(point, budgets) for point in (arm, *range(arm)))
         for labels, curve, near in self._curve(arm, budgets):
             weights = self.only(arm) - curve
-            spread = self._own(weights, together(ours, self.other_arms(near, budgets)))
+            spread = self._own(weights, together(ours, lent_to[near]))
             nodes.append(labels)
             found.append(self._difference(arm, weights, spread, 0.95))
         low, high = enclosed(
@@ -177,7 +177,9 @@ def products(rows: Array) -> Array:
 
 def summed(tables: Array, weights: Array) -> Array:
     """The variances (S, K) of weighted sums, weights (K, A), by tables (S, A, A)."""
-    return ((weights @ tables) * weights).sum(-1)
+    pairs = weights[:, :, None] * weights[:, None]
+    found: Array = tables.reshape(len(tables), -1) @ pairs.reshape(len(weights), -1).T
+    return found
 
 
 def quantile(freedom: Array, share: float) -> Array:

@@ -28,6 +28,7 @@ from measured import Measured, aurocs, dices
 from numpy.typing import NDArray
 
 from medprior.evaluation.luck import Sample
+from medprior.training.heap import keep_freed
 
 Array = NDArray[Any]
 CHUNK = 50_000
@@ -108,7 +109,7 @@ def run(name: str, out: Path, studies: int, workers: int, every: int) -> None:
     file = out / f"{name}.csv"
     done = {tuple(row[key] for key in cells[0]) for row in csv.DictReader(file.open())} if file.exists() else set()
     jobs = [(name, cell, studies) for cell in cells if tuple(map(str, cell.values())) not in done]
-    with Pool(workers) as pool:
+    with Pool(workers, keep_freed) as pool:
         for number, (cell, counts) in enumerate(pool.imap_unordered(work, jobs), start=1):
             rates = {key: f"{counts[key].mean():.4f}" for key in PARTS[name].columns}
             line = {**cell, "studies": studies, **rates}

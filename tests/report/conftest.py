@@ -29,9 +29,11 @@ from medprior.report.content import (
     ReportContent,
     Rows,
 )
+from medprior.report.dropfigure import Drop
 from medprior.report.embedding import Embedding
 from medprior.report.groups import GroupRow, Groups, ShortcutRow
 from medprior.report.reliability import Said
+from medprior.report.robustness import TITLES, Fallen, Robustness
 from medprior.study.results import Arm
 from medprior.study.verdict.embeddingmap import Colouring, EmbeddingMap
 from medprior.study.verdict.errorsnearby import Mistake, Neighbour
@@ -103,6 +105,7 @@ def made_up() -> ReportContent:
         limits=("One data set from one language of publication; other scanners may behave otherwise.",),
         calibration=_calibration(),
         groups=_groups(),
+        robustness=_robustness(),
         embedding=_embedding(),
     )
 
@@ -270,6 +273,22 @@ def _groups() -> Groups:
         )
     ]
     return Groups(425, rows, {arm: SCORES[arm][-1][0] for arm in ("spark", "scratch")}, suspects)
+
+
+def _robustness() -> Robustness:
+    """Every arm falls with the severity, and contrast costs nothing: one drop there has no interval."""
+    steep = dict(zip(TITLES, (0.05, 0.03, 0.0, 0.02, 0.01), strict=True))
+    share = {"scratch": 1.0, "scratch 2x": 1.1, "simclr": 0.7, "mae": 0.8, "spark": 0.4}
+    fallen = {
+        arm: {
+            name: Fallen([Drop(s * slope * part, s * slope * part - 0.02, s * slope * part + 0.03) for s in (1, 2, 3)],
+                         Drop(2 * slope * part, 2 * slope * part - 0.02, 2 * slope * part + 0.02))
+            for name, slope in steep.items()
+        }
+        for arm, part in share.items()
+    }  # fmt: skip
+    fallen["spark"]["contrast"] = Fallen([Drop(0.0)] * 3, Drop(0.0))
+    return Robustness(425, 246, {arm: scores[-1][0] for arm, scores in SCORES.items()}, fallen)
 
 
 def _calibration() -> Calibration:

@@ -22,6 +22,8 @@ from medprior.report.content import ReportContent, labelled_of, scans_of, unit_o
 from medprior.report.embedding import embedding
 from medprior.report.gravity import by_gravity
 from medprior.report.groups import groups
+from medprior.report.robustness import robustness
+from medprior.report.saliency import saliency
 
 SIZE_LIMIT = 5_000_000
 IMAGE_SIDES = (224, 128, 64)
@@ -43,8 +45,10 @@ SECTIONS = (
     Section("classes", "Classes", sections.classes),
     Section("groups", "Who fails", groups),
     Section("calibration", "Calibration", calibration),
+    Section("robustness", "Corrupted images", robustness),
     Section("outlines", "Outlines", drawings.outlines),
     Section("embedding", "Embedding map", embedding),
+    Section("saliency", "Saliency", saliency),
     Section("examples", "Examples", sections.examples),
     Section("reconstructions", "Reconstructions", sections.reconstructions),
     Section("views", "Views", sections.views),

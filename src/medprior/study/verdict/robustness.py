@@ -224,19 +224,24 @@ def _surest(found: Robustness, words: Words) -> list[str]:
         return []
     one, compared = told[0], len(found.falls)
     less = one.apart.value < 0
-    hedge = ""
-    if less == (one.scores[0] < one.theirs[0]):
-        hedge = ", though it has less to lose" if less else ", though it has more to lose"
     where = f"{words.arm(one.arm)} at {words.labels(found.budget)}"
     severities = sum(name == one.corruption for name, _ in found.places)
     scores, theirs = (f"from {clean:.2f} to {under:.2f}" for clean, under in (one.scores, one.theirs))
     more = f"; {len(told) - 1} more can be told, see robustness.csv" if len(told) > 1 else ""
     return [
         f"{PHRASES.get(one.corruption, f'Under {one.corruption}')} {where} loses {'less' if less else 'more'} "
-        f"{TITLES[found.averaged.metric]} than the same encoder from scratch{hedge}: {scores}, scratch {theirs}; the "
+        f"{TITLES[found.averaged.metric]} than the same encoder from scratch{_hedge(one)}: {scores}, scratch {theirs}; the "
         f"drops differ by {gap(one.apart)} (mean of {severities} severities; the surest of "
         f"{count(compared, 'comparison')}, Holm's correction, exploratory{more})."
     ]
+
+
+def _hedge(one: Fall) -> str:
+    """Said where half of the difference or more may come from where the two begin."""
+    ahead = one.scores[0] - one.theirs[0]
+    if ahead * one.apart.value <= 0 or abs(ahead) < abs(one.apart.value) / 2:
+        return ""
+    return f", though it has {'less' if ahead < 0 else 'more'} to lose"
 
 
 def _left_out(found: Robustness, words: Words) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from types import TracebackType
 
 MEMORY = 80 * 2**20  # bytes that Ray keeps for objects on each
+PATIENCE = 120  # seconds
 QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 
 
@@ -22,7 +24,9 @@ class TwoMachines:
 
     def __enter__(self) -> TwoMachines:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # for machines whose cores all have work
+        os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = str(
+            PATIENCE
+        )  # for machines whose cores all have work
         self._before = signal.getsignal(signal.SIGTERM)
         from ray.cluster_utils import Cluster
 
@@ -33,6 +37,7 @@ class TwoMachines:
         self.address: str = self._cluster.address
         self.lost = False
         self.client = f"ray://127.0.0.1:{port}"
+        _wait_for(port)
         return self
 
     def lose_one(self) -> None:
@@ -46,6 +51,19 @@ class TwoMachines:
     ) -> None:
         self._cluster.shutdown()
         signal.signal(signal.SIGTERM, self._before)
+
+
+def _wait_for(port: int) -> None:
+    """Ray returns before its door for drivers elsewhere is open; on a busy machine long before."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(f"nobody opened port {port} in {PATIENCE} s")
 
 
 def _free_port() -> int:

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 
 MEMORY = 80 * 2**20  # bytes that Ray keeps for objects on each
-PATIENCE = 120  # seconds
+PATIENCE = 120  # seconds, for machines whose cores all have work
 QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 from torch import nn
@@ -65,16 +63,3 @@ def test_auto_leaves_a_cpu_alone() -> None:
     module = Counting()
     for wanted in ("auto", False):
         assert compiled(module, wanted, CPU, print) is module  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
-def test_the_real_compiler_gives_the_same() -> None:
-    said: list[str] = []
-    module = Counting()
-    x = torch.randn(4, 3)
-    found = compiled(module, True, CPU, said.append)(x)
-    assert said == []
-    torch.testing.assert_close(found, module(x))
-    (gradient,) = torch.autograd.grad(found.sum(), [module.layer.weight])
-    torch.testing.assert_close(gradient, torch.autograd.grad(module(x).sum(), [module.layer.weight])[0])

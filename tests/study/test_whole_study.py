@@ -25,7 +25,8 @@ from two_machines import TwoMachines
 
 
 def study(*more: str) -> Settings:
-    return small("pretrain.steps=6", "adapt.steps=4", "study.budgets=[12, all]", "study.seeds=2", *more)
+    sized = ("pretrain.steps=6", "adapt.steps=4", "study.budgets=[12, all]", "study.seeds=2")
+    return small(*sized, "study.corruptions=true", *more)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,18 @@ def test_results_have_the_published_columns(outcome: Outcome) -> None:
     assert len(table[table["metric"] == "auroc"]) == 4 * 2 * 2
     least = (table["metric"] == "quadratic_kappa") * -1.0
     assert table["value"].between(least, np.where(table["metric"] == "log_loss", np.inf, 1)).all()
+
+
+def test_models_of_the_largest_budget_are_shown_corrupted_images(outcome: Outcome) -> None:
+    table = pd.read_csv(outcome.out / "robustness.csv")
+    assert len(table) == 4 * (5 * 3 + 5)
+    assert (table["n_test"] == 60).all()
+    assert set(table["budget"]) == {max(outcome.grid.budgets)}
+    for cell in outcome.results.cells:
+        assert bool(cell.corruptions) == (cell.budget == max(outcome.grid.budgets)), cell.key
+    assert any("test images also corrupted" in line for line in outcome.told.planned)
+    assert outcome.schedule.seconds > (outcome.schedule.corrupting_seconds or 0) > 0
+    assert 'id="robustness"' in report(outcome).read_text(encoding="utf-8")
 
 
 def test_results_are_the_same_whoever_salts_the_patients_keys(cohort: Path, tmp_path: Path) -> None:
@@ -107,7 +120,8 @@ def test_a_stopped_study_ends_as_one_that_was_not(outcome: Outcome, cohort: Path
 
 def test_two_processes_give_the_same_results(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
     run_study(cohort.parent, cohort, study("study.workers=2"), tmp_path)
-    assert (tmp_path / "results.csv").read_bytes() == (outcome.out / "results.csv").read_bytes()
+    for name in ("results.csv", "robustness.csv", "verdict.json"):
+        assert (tmp_path / name).read_bytes() == (outcome.out / name).read_bytes(), name
 
 
 def test_a_cluster_gives_the_same_results_though_it_is_stopped_and_a_machine_dies(

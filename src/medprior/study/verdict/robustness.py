@@ -230,8 +230,8 @@ def _surest(found: Robustness, words: Words) -> list[str]:
     more = f"; {len(told) - 1} more can be told, see robustness.csv" if len(told) > 1 else ""
     return [
         f"{PHRASES.get(one.corruption, f'Under {one.corruption}')} {where} loses {'less' if less else 'more'} "
-        f"{TITLES[found.averaged.metric]} than the same encoder from scratch{_hedge(one)}: {scores}, scratch {theirs}; the "
-        f"drops differ by {gap(one.apart)} (mean of {severities} severities; the surest of "
+        f"{TITLES[found.averaged.metric]} than the same encoder from scratch{_hedge(one)}: {scores}, scratch {theirs}; "
+        f"the drops differ by {gap(one.apart)} (mean of {severities} severities; the surest of "
         f"{count(compared, 'comparison')}, Holm's correction, exploratory{more})."
     ]
 

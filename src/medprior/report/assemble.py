@@ -25,7 +25,6 @@ from medprior.report.content import (
     scans_of,
 )
 from medprior.report.groups import read_groups
-from medprior.report.heated import saliency_of
 from medprior.report.mapped import embedding_of
 from medprior.report.outlines import note_on_classes, outlines_of, scores_by_class
 from medprior.report.page import write_report
@@ -82,7 +81,6 @@ def content_of(outcome: Outcome) -> ReportContent:
         },
         limits=[*pixels_lost(outcome), *_collapses(outcome)],
         embedding=embedding_of(outcome),
-        saliency=saliency_of(outcome) if there else None,
         calibration=read_calibration(outcome.out, verdict, outcome.results.kind, outcome.results.names),
         groups=read_groups(outcome.out, verdict),
         robustness=read_robustness(outcome.out, verdict),
@@ -227,18 +225,7 @@ def behind_grey(target: torch.Tensor, seen: torch.Tensor) -> bool:
 
 def _trainer(outcome: Outcome, which: Pretraining) -> Any:
     store = outcome.ground.store.resident(torch.device("cpu"))
-    encoder = encoder_of(outcome.out / which.folder, store)  # the weights that the run began with may be gone
-    return make_trainer(
-        outcome.ground,
-        store,
-        outcome.settings,
-        which.method,
-        which.backbone,
-        fold=0,
-        seed=0,
-        steps=1,
-        encoder=encoder,
-    )
+    return make_trainer(outcome.ground, store, outcome.settings, which.method, which.backbone, fold=0, seed=0, steps=1)
 
 
 def _restore(method: Any, folder: Path, encoder: Encoder) -> None:

@@ -67,10 +67,14 @@ class PretrainSettings(Section):
     """Pre-training on the unlabelled scans."""
 
     methods: tuple[str, ...] = Field((), description="methods to compare; chosen from the machine when absent")
-    arms: tuple[str, ...] = Field((), description="method@encoder pairs instead of methods; imagenet@... as well")
+    arms: tuple[str, ...] = Field(
+        (), description="method@encoder pairs instead of methods; imagenet@..., given@..., given+method@... as well"
+    )
     backbone: str | None = Field(None, description="encoder; each method's default when absent")
     preset: str = Field("small", description="settings of the method: paper, small, ...")
-    weights: str | None = Field(None, description="start from this encoder folder, weights file, timm or hf-hub: name")
+    weights: str | None = Field(
+        None, description="start from this run, weights file (or LAYOUT:FILE), timm or hf-hub: name; --init"
+    )
     steps: int | None = Field(None, ge=1, description="optimiser steps; chosen from the minutes when absent")
     batch_size: int | None = Field(None, ge=2, description="images per step; the preset's when absent")
     lr: float | None = Field(None, gt=0, description="base learning rate; the preset's when absent")
@@ -109,6 +113,9 @@ class AdaptSettings(Section):
     average: float = Field(0.25, gt=0, le=1, description="last share of steps whose weights are averaged")
     early_stop_from: int = Field(200, ge=1, description="labelled patients from which validation may stop training")
     class_balanced: bool = True
+    head_first: bool = Field(
+        True, description="fine-tuning starts at the probe's head; outlines with the decoder alone for a tenth of steps"
+    )
 
 
 class StudySettings(Section):

@@ -21,7 +21,7 @@ from medprior.methods.dae import DAE
 from medprior.methods.factory import create_method
 from medprior.methods.method import Batch, Clock, DataFacts
 from medprior.tasks.segmentation import Segmentation, Segmenter, fits, make_decoder, take_over
-from medprior.training.descent import Recipe
+from medprior.training.descent import Descent, Recipe, layers_of
 from medprior.training.segment import _crops, fit_segmenter, predict_logits
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
@@ -66,11 +66,13 @@ def _stored(root: Path, place: Path) -> ResidentVolumes:
     return VolumeStore.build(build_catalog(root, workers=1), place, masks=True, workers=1).resident("cpu")
 
 
-def fitted(store: ResidentVolumes, rows: list[int], steps: int, size: int, **more: object) -> Segmenter:
+def fitted(
+    store: ResidentVolumes, rows: list[int], steps: int, size: int, hold: float = 0.0, **more: object
+) -> Segmenter:
     dims = store.spatial_dims
     encoder = create_encoder("unet_4", 1, dims, size, seed=0)
     base = replace(base_recipe(None, size, dims), pitch=(1.0, 1.0))
-    recipe = Recipe(steps, batch_size=4, lr=5e-3, layer_decay=1.0)
+    recipe = Recipe(steps, batch_size=4, lr=5e-3, layer_decay=1.0, hold=hold)
     foreground = find_foreground(store.volumes, rows)
     return fit_segmenter(encoder, TASK, store, np.array(rows), recipe, base, foreground=foreground, seed=1, **more)  # type: ignore[arg-type]
 
@@ -96,6 +98,30 @@ def test_volumes_thinner_than_the_crop_are_learnt_from_and_outlined(volumes: Res
 def test_the_same_seed_gives_the_same_weights(volumes: ResidentVolumes) -> None:
     one, two = (fitted(volumes, [0, 1], 2, 16).state_dict() for _ in range(2))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_an_encoder_that_is_held_stands_still_while_its_decoder_learns(images: ResidentVolumes) -> None:
+    before = create_encoder("unet_4", 1, 2, 32, seed=0).state_dict()
+    whole, half = (fitted(images, [0, 1], 4, 32, hold=share) for share in (1.0, 0.5))
+    assert all(torch.equal(value, before[name]) for name, value in whole.encoder.state_dict().items())
+    assert not torch.equal(whole.decoder.heads[-1].weight, half.decoder.heads[-1].weight)
+    moved = [name for name, value in half.encoder.state_dict().items() if not torch.equal(value, before[name])]
+    assert {"network.stages.0.0.conv.weight", "network.stages.3.1.conv.weight"} <= set(moved)
+
+
+def test_the_rate_of_an_encoder_that_was_held_rises_as_that_of_its_head_did() -> None:
+    encoder, recipe = create_encoder("unet_4", 1, 2, 16, seed=0), Recipe(20, lr=1.0, layer_decay=1.0, hold=0.2)
+    decoder = make_decoder(encoder, TASK)
+    model = Segmenter(encoder, decoder)
+    descent = Descent(model, layers_of(encoder, decoder), recipe)
+    seen = []
+    for step in range(20):
+        descent.step(step, sum(weight.square().sum() for weight in model.parameters()))  # type: ignore[arg-type]
+        seen.append([group["lr"] for group in descent.optimizer.param_groups])
+    below, top = np.array(seen)[:, 0], np.array(seen)[:, -1]
+    np.testing.assert_allclose(below[:6], top[:6] * [0, 0, 0, 0, 0.5, 1])
+    np.testing.assert_allclose(below[6:], top[6:])
+    assert top[0] > 0
 
 
 def test_a_step_has_as_many_crops_however_few_the_scans() -> None:

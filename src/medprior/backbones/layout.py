@@ -78,8 +78,8 @@ def layout_of(name: str) -> Layout:
     if name == AS_THEY_ARE:
         return Layout(name, "names as they are")
     found: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    lists = {key: tuple(found.pop(key, ())) for key in ("recognised", "ignored")}
-    return Layout(name, **lists, **found)
+    made: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in found.items()}
+    return Layout(name, **made)
 
 
 def recognise(names: Iterable[str]) -> Layout:

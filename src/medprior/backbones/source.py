@@ -55,15 +55,25 @@ def read_source(text: str | Path) -> Source:
         SettingsError: an unknown layout before a file, or a folder with several encoders or none.
     """
     word = str(text)
-    if word.startswith(HUB):
+    if not isinstance(text, Path) and not names_path(word):
         return Source(word, published=word)
     found = _LAYOUT.fullmatch(word)
     if found and not isinstance(text, Path) and not Path(word).exists():
-        return Source(word, path=_folder(Path(found[2])), layout=layout_of(found[1]).name)
-    path = Path(word)
-    if isinstance(text, Path) or path.suffix in SUFFIXES or path.exists() or word.startswith(("/", ".", "~")):
-        return Source(word, path=_folder(path.expanduser()))
-    return Source(word, published=word)
+        return Source(word, path=_folder(Path(found[2]).expanduser()), layout=layout_of(found[1]).name)
+    return Source(word, path=_folder(Path(word).expanduser()))
+
+
+def names_path(text: str) -> bool:
+    """Whether what a user wrote is a place on this machine, be it there or not."""
+    if text.startswith(HUB) or text in PUBLISHED:
+        return False
+    path = Path(text)
+    return (
+        _LAYOUT.fullmatch(text) is not None
+        or path.suffix in SUFFIXES
+        or path.exists()
+        or text.startswith(("/", ".", "~"))
+    )
 
 
 def encoder_named(source: Source) -> str | None:

@@ -18,7 +18,7 @@ Offsets = tuple[tuple[int, int, int], ...]
 ORDERS: dict[str, Offsets] = {
     "first": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
     "mended": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)),
-    "v2": tuple(itertools.product(range(2), repeat=3)),  # type: ignore[dict-item]
+    "v2": tuple((i, j, k) for i, j, k in itertools.product(range(2), repeat=3)),
 }
 """Which neighbour stands at which place: before MONAI 1.6 two were read twice and two never; since then; `mergingv2`.
 

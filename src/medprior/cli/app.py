@@ -18,7 +18,7 @@ from medprior.cli.bench import bench
 from medprior.cli.display import Terminal
 from medprior.cli.paper import print_run
 from medprior.cli.report import report_run
-from medprior.cli.shared import shared_command
+from medprior.cli.shared import place_of, shared_command
 from medprior.cli.suggest import suggest
 from medprior.errors import Interrupted, MedpriorError, SettingsError, nearest
 
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Encoder = Annotated[Path, typer.Argument(help="Folder of a pre-training run, or a weights file.", show_default=False)]
+Encoder = Annotated[str, typer.Argument(help="A run, a weights FILE, LAYOUT:FILE, hf-hub:NAME.", show_default=False)]
 PredictorFolder = Annotated[Path, typer.Argument(help="The best/ folder of a finished run.", show_default=False)]
 
 
@@ -130,6 +130,7 @@ def _study_command(everything: bool) -> Callable[..., None]:
         task: o.Task = None,
         methods: o.Methods = None,
         backbone: o.Backbone = None,
+        init: o.Init = None,
         size: o.Size = None,
         budgets: o.Budgets = None,
         seeds: o.Seeds = None,
@@ -146,13 +147,13 @@ def _study_command(everything: bool) -> Callable[..., None]:
     ) -> None:
         recipe = _recipe(scans, labels, masks, unlabelled, config)
         settings = o.study_settings(
-            config, set_, everything=everything, base=recipe.settings, methods=methods, backbone=backbone, size=size,
-            budgets=budgets, seeds=seeds, minutes=minutes, patient=patient, label=label, split=split,
+            config, set_, everything=everything, base=recipe.settings, methods=methods, backbone=backbone, init=init,
+            size=size, budgets=budgets, seeds=seeds, minutes=minutes, patient=patient, label=label, split=split,
             groups=groups, unlabelled=recipe.unlabelled, masks=recipe.masks, task=task, free_validation=free_validation,
             dedupe=dedupe, workers=workers,
         )  # fmt: skip
         private = {scans: "RECIPE.yaml", labels: "LABELS.csv", unlabelled: "POOL", config: "SETTINGS.yaml"}
-        private[masks] = "MASKS"
+        private |= {masks: "MASKS", place_of(init): "WEIGHTS"}
         _study(recipe.scans, recipe.labels, out, settings, private=private)
 
     return command
@@ -239,6 +240,7 @@ def pretrain(
     out: o.Out = Path("out"),
     methods: o.Methods = None,
     backbone: o.Backbone = None,
+    init: o.Init = None,
     size: o.Size = None,
     minutes: o.Minutes = None,
     config: o.Config = None,
@@ -248,7 +250,7 @@ def pretrain(
     from medprior.study.alone import pretrain_alone
     from medprior.training.interrupt import polite_stop
 
-    settings = o.make_settings(config, set_, methods=methods, backbone=backbone, size=size, minutes=minutes)
+    settings = o.make_settings(config, set_, methods=methods, backbone=backbone, init=init, size=size, minutes=minutes)
     terminal = Terminal()
     with polite_stop() as stop:
         for folder in pretrain_alone(scans, settings, out, progress=terminal, stop=stop):
@@ -274,16 +276,12 @@ def finetune(
     config: o.Config = None,
     set_: o.Set = None,
 ) -> None:
-    """Adapt a given encoder to the labels, beside scratch of the same encoder."""
-    from medprior.study.alone import given_encoder
-
-    backbone = backbone or given_encoder(encoder)
-    assignments = [*(set_ or []), f"pretrain.weights={encoder}"]
+    """Adapt a given encoder to the labels, beside scratch of the same encoder: `run --init ENCODER`."""
     settings = o.make_settings(
-        config, assignments, methods=None, backbone=backbone, size=size, budgets=budgets, seeds=seeds, minutes=minutes,
-        patient=patient, label=label, split=split, free_validation=free_validation, dedupe=dedupe,
+        config, set_, methods=None, backbone=backbone, init=encoder, size=size, budgets=budgets, seeds=seeds,
+        minutes=minutes, patient=patient, label=label, split=split, free_validation=free_validation, dedupe=dedupe,
     )  # fmt: skip
-    _study(scans, labels, out, settings, private={encoder: "ENCODER", config: "SETTINGS.yaml"})
+    _study(scans, labels, out, settings, private={place_of(encoder): "ENCODER", config: "SETTINGS.yaml"})
 
 
 @app.command()
@@ -311,12 +309,14 @@ def predict(
 
 
 @app.command()
-def embed(encoder: Encoder, scans: o.Scans, out: o.Out = Path("out")) -> None:
+def embed(
+    encoder: Encoder, scans: o.Scans, out: o.Out = Path("out"), backbone: o.Backbone = None, size: o.Size = None
+) -> None:
     """Write the pooled features of every scan (features.npy) with their files (features.csv)."""
     from medprior.study.takehome.prediction import embed_scans
 
     terminal = Terminal()
-    count, width = embed_scans(encoder, scans, out, progress=terminal)
+    count, width = embed_scans(encoder, scans, out, backbone=backbone, size=size, progress=terminal)
     terminal.say(f"Features {count:,} x {width} in {out / 'features.npy'}, their files in {out / 'features.csv'}")
 
 

@@ -26,6 +26,9 @@ Task = Annotated[str | None, typer.Option(help="classify or segment (default: by
 Out = Annotated[Path, typer.Option(help="Where everything is written.")]
 Methods = Annotated[str | None, typer.Option(help="Pre-training methods, e.g. simclr,mae.", show_default=False)]
 Backbone = Annotated[str | None, typer.Option(help="Encoder, e.g. resnet18 or vit_tiny.", show_default=False)]
+Init = Annotated[
+    str | None, typer.Option(help="Begin with a run, FILE, LAYOUT:FILE, imagenet or hf-hub:NAME.", show_default=False)
+]
 Size = Annotated[int | None, typer.Option(help="Side of a view in pixels.", show_default=False)]
 Budgets = Annotated[str | None, typer.Option(help="Labelled patients, e.g. 20,80,all.", show_default=False)]
 Seeds = Annotated[int | None, typer.Option(help="Adaptation seeds (default: 3).", show_default=False)]
@@ -79,6 +82,7 @@ def make_settings(
         "pretrain.methods": methods,
         "pretrain.arms": () if methods else None,
         "pretrain.backbone": options.get("backbone"),
+        "pretrain.weights": options.get("init"),
         "data.size": options.get("size"),
         "study.budgets": parse_budgets(options.get("budgets")),
         "study.seeds": options.get("seeds"),

@@ -27,6 +27,13 @@ def shared_command(private: dict[Path | None, str]) -> str:
     return shlex.join(["medprior", *shown])
 
 
+def place_of(weights: str | None) -> Path | None:
+    """The file or folder that weights lie in; None where they are called as they were published."""
+    from medprior.backbones.source import names_path
+
+    return Path(weights) if weights and names_path(weights) else None
+
+
 def _as_path(word: str) -> str:
     """A path as it compares: a folder may be written with a slash at its end."""
     return str(Path(word)) if word else word

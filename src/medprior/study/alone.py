@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from medprior.config import Settings
 from medprior.data.catalogfile import save_catalog
 from medprior.data.splits import Split
-from medprior.errors import SettingsError
 from medprior.files import alone_in, make_folder
 from medprior.progress import Progress, silent
 from medprior.study.arms import BORROWED, Pretraining
@@ -52,7 +50,7 @@ def _pretrain_each(
     record.same_data(ground.catalog.fingerprint())
     store = ground.store.resident(device, settings.data.placement)
     progress.say(pixels_line(store))
-    pairs = chosen_methods(settings, ground.spatial_dims, device.type == "cuda")
+    pairs = chosen_methods(settings, ground.spatial_dims, device.type == "cuda", learning=True)
     seconds = (settings.study.minutes or DEFAULT_MINUTES) * 60 / len(pairs)
     for method, backbone in pairs:
         which = Pretraining(method, backbone, fold=0, seed=0)
@@ -80,23 +78,6 @@ def unlabelled_ground(scans: Path, settings: Settings, out: Path, on_gpu: bool, 
     )
     task = Classification("multiclass", ())
     return Ground(catalog, task, (split,), canvas.store, canvas.base, (), settings.study.seed)
-
-
-def given_encoder(place: Path) -> str:
-    """The backbone of an encoder folder.
-
-    Raises:
-        SettingsError: it is no such folder; then --backbone has to say what the weights are.
-    """
-    try:
-        found: str = json.loads((place / "encoder.json").read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError):
-        raise SettingsError(
-            "no encoder folder here",
-            where=str(place),
-            do="Give the folder of a pre-training run, or name the encoder with --backbone",
-        ) from None
-    return found
 
 
 def _affordable(ground: Ground, store: object, settings: Settings, method: str, backbone: str, seconds: float) -> int:

@@ -16,9 +16,20 @@ BORROWED = frozenset({GIVEN, IMAGENET})
 """Arms whose encoders are taken as they are."""
 
 
+def begun_at(arm: str) -> str | None:
+    """Where the arm of that name begins, if not at random weights: `given+mae` pre-trains the given encoder further."""
+    start = arm.partition("+")[0]
+    return start if start in BORROWED else None
+
+
+def method_of(arm: str) -> str:
+    """The method that an arm of that name is pre-trained with."""
+    return arm.partition("+")[2] if begun_at(arm) else arm
+
+
 @dataclass(frozen=True)
 class Pretraining:
-    """One method on one encoder, for one fold and one pre-training seed."""
+    """One method on one encoder, for one fold and one pre-training seed; `method` is as `begun_at` reads it."""
 
     method: str
     backbone: str

@@ -32,6 +32,8 @@ from medprior.training.interrupt import Stop, never
 from medprior.views.degrading import SUITE
 
 INNER_FOLDS = 5
+HELD = 0.1
+"""Share of the steps in which outlines are learnt by the decoder alone, on a pre-trained encoder."""
 Chances = Callable[[torch.Tensor], NDArray[np.float64]]
 """From pixels (B, C, *S) to probabilities (B, K)."""
 
@@ -79,6 +81,7 @@ class Bench:
             warmup=adapt.warmup,
             average=adapt.average,
             class_balanced=adapt.class_balanced,
+            hold=HELD if self.ground.outlined and adapt.head_first else 0.0,
         )
 
     def recipe_of(self, cell: Cell) -> Recipe:
@@ -212,7 +215,7 @@ def _tuned(
 ) -> tuple[Classifier, int, Labelled | None]:
     """A model, its training steps, and the labels of its budget that it did not learn from."""
     encoder = start_encoder(bench, cell, seed)
-    recipe = choose_rate(bench, encoder, rows, bench.recipe_of(cell), seed, stop)
+    recipe = choose_rate(bench, cell, encoder, rows, seed, stop)
     train, validation = inner_split(bench, cell, rows, seed)
     ground = bench.ground
     model = fit(
@@ -223,11 +226,21 @@ def _tuned(
         recipe,
         ground.base,
         seed=seed,
+        head=first_head(bench, cell, train, seed),
         validation=validation,
         stop=stop,
         tick=tick,
     )
     return model, recipe.steps, validation
+
+
+def first_head(bench: Bench, cell: Cell, train: Labelled, seed: int) -> Probe | None:
+    """What a fine-tuning starts with: the head of a probe of the encoder, learnt from the same labels."""
+    if cell.pretraining is None or not bench.settings.adapt.head_first:
+        return None
+    ground, task = bench.ground, bench.ground.classification
+    features, groups = features_of(bench.out / cell.pretraining.folder)[train.rows], ground.persons[train.rows]
+    return linear_probe(features, train.targets, groups, task.kind, task.outputs, seed=seed)
 
 
 def start_encoder(bench: Bench, cell: Cell, seed: int) -> Encoder:
@@ -237,19 +250,19 @@ def start_encoder(bench: Bench, cell: Cell, seed: int) -> Encoder:
     return make_encoder(bench.ground, bench.store, cell.backbone, fold=cell.fold, seed=seed)
 
 
-def choose_rate(
-    bench: Bench, encoder: Encoder, rows: NDArray[np.int64], recipe: Recipe, seed: int, stop: Stop
-) -> Recipe:
-    """The best of the asked-for rates on held-out patients of the budget itself; every arm gets the same trials."""
-    rates = bench.settings.adapt.learning_rates
+def choose_rate(bench: Bench, cell: Cell, encoder: Encoder, rows: NDArray[np.int64], seed: int, stop: Stop) -> Recipe:
+    """The cell's recipe with the best of the asked-for rates on held-out patients of the budget itself; every arm gets
+    the same trials."""
+    rates, recipe = bench.settings.adapt.learning_rates, bench.recipe_of(cell)
     if len(rates) == 1:
         return recipe
     ground, task = bench.ground, bench.ground.classification
     train, held = hold_out(ground, rows, seed)
+    head = first_head(bench, cell, train, seed)
 
     def value(rate: float) -> float:
         trial = replace(recipe, lr=rate)
-        model = fit(encoder, task, bench.pixels, train, trial, ground.base, seed=seed, stop=stop)
+        model = fit(encoder, task, bench.pixels, train, trial, ground.base, seed=seed, head=head, stop=stop)
         chances = probabilities(task, predict(model, task, bench.pixels, held.rows, ground.base))
         return score("auroc", chances, held.targets, task.kind)
 

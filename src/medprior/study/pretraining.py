@@ -11,16 +11,17 @@ from pydantic.main import IncEx
 
 from medprior.backbones.encoder import Encoder
 from medprior.backbones.factory import create_encoder, follows_spacing
-from medprior.backbones.weights import load_encoder, save_encoder
+from medprior.backbones.source import read_source
+from medprior.backbones.weights import load_encoder, save_encoder, whole_report
 from medprior.config import Settings
 from medprior.data.store.pixels import ResidentStore
 from medprior.errors import MedpriorError, unknown
-from medprior.files import make_folder, replace_file
+from medprior.files import make_folder, replace_file, write_json
 from medprior.methods import METHODS
 from medprior.methods.factory import create_method, presets
 from medprior.methods.method import DataFacts, Method, TrainingPreset
 from medprior.progress import Progress, silent
-from medprior.study.arms import BORROWED, IMAGENET, Pretraining
+from medprior.study.arms import BORROWED, IMAGENET, Pretraining, begun_at, method_of
 from medprior.study.ground import Ground, Resident
 from medprior.training.adapt import embed
 from medprior.training.diagnosis import Diagnosis, Labels
@@ -31,6 +32,8 @@ from medprior.training.run import Run
 
 UNTOLD: IncEx = {"pretrain": {"methods", "arms", "seeds", "checkpoint_seconds", "compile"}}
 """Settings of a study that one pre-training run does not depend on."""
+STARTED = "init.json"
+"""What of the weights that a run began with was found, name by name."""
 
 
 def seed_of(*parts: object) -> int:
@@ -44,7 +47,7 @@ def suitable_backbone(method: str, asked: str | None, spatial_dims: int, on_gpu:
     Raises:
         SettingsError: no such method.
     """
-    kind: type[Method] = METHODS.get(method)
+    kind: type[Method] = METHODS.get(method_of(method))
     if asked:
         return asked
     if outlines and kind.needs != "vit":
@@ -80,7 +83,7 @@ def seen_spacing(ground: Ground, backbone: str) -> tuple[float, ...] | None:
 
 def training_preset(settings: Settings, method: str) -> TrainingPreset:
     """The training half of the method's preset, with what the user set instead."""
-    found = presets(method)
+    found = presets(method_of(method))
     name = settings.pretrain.preset
     if name not in found:
         raise unknown(f"preset of {method}", name, found)
@@ -99,15 +102,23 @@ def make_trainer(
     fold: int,
     seed: int,
     steps: int,
+    encoder: Encoder | None = None,
 ) -> Trainer:
-    """The trainer of one pre-training run; no test patient of `fold` is among its rows."""
+    """The trainer of one pre-training run; no test patient of `fold` is among its rows.
+
+    Args:
+        encoder: to go on with, such as the one a run left; else a fresh one, or what the arm begins with.
+
+    Raises:
+        SettingsError: the weights it begins with cannot be had, or are for another encoder.
+    """
     rows = ground.usable(ground.splits[fold].pretrain)
     preset = training_preset(settings, method)
     batch = min(preset.batch_size, len(rows))
     start = seed_of(settings.study.seed, "pretrain", method, backbone, fold, seed)
-    if settings.pretrain.weights:
-        encoder = _given(ground, store, settings.pretrain.weights, backbone, fold)
-    else:
+    if encoder is None and begun_at(method):
+        encoder = begun_encoder(ground, store, weights_of(settings, method), backbone, fold)
+    elif encoder is None:
         encoder = make_encoder(ground, store, backbone, fold=fold, seed=start)
     mean, std = ground.moments(fold)
     facts = DataFacts(
@@ -120,9 +131,8 @@ def make_trainer(
         labels=ground.task.names,
         shape=ground.base.shape,
     )
-    built = create_method(
-        method, encoder, settings.pretrain.preset, settings.method.get(method), facts=facts, seed=start
-    )
+    name = method_of(method)
+    built = create_method(name, encoder, settings.pretrain.preset, settings.method.get(name), facts=facts, seed=start)
     optimizer = optimizer_plan(preset, batch)
     asked = settings.pretrain
     plan = PretrainPlan(steps, batch, optimizer, start, asked.checkpoint_seconds, asked.precision, asked.compile)
@@ -175,15 +185,18 @@ def run_pretraining(
     if run.finished and _is_whole(folder, embedded=not ground.outlined):
         return folder
     if which.method in BORROWED:
-        weights = IMAGENET if which.method == IMAGENET else settings.pretrain.weights or ""
-        encoder = _given(ground, store, weights, which.backbone, which.fold)
+        weights = weights_of(settings, which.method)
+        encoder = begun_encoder(ground, store, weights, which.backbone, which.fold)
+        _tell_start(encoder, weights, folder, progress)
         save_encoder(encoder, folder)
         _save_features(ground, store, encoder, folder, progress)
-        run.finish({"steps": 0, "seconds": 0.0, "weights": weights})
+        run.finish({"steps": 0, "seconds": 0.0, "weights": read_source(weights).title})
         return folder
     trainer = make_trainer(
         ground, store, settings, which.method, which.backbone, fold=which.fold, seed=which.seed, steps=steps
     )
+    if begun_at(which.method):
+        _tell_start(trainer.method.encoder, weights_of(settings, which.method), folder, progress)
     labels, title = known_labels(ground, which.fold), f"{which.method} on {which.backbone}"
     seconds = pretrain(trainer, run, title=title, labels=labels, progress=progress, stop=stop)
     save_encoder(trainer.method.encoder, folder)
@@ -217,19 +230,41 @@ def _is_whole(folder: Path, embedded: bool) -> bool:
     return True
 
 
-def _given(ground: Ground, store: Resident, weights: str, backbone: str, fold: int) -> Encoder:
-    """The encoder that `weights` names: a run's folder as it is, a weights file, a timm or Hugging Face name.
+def weights_of(settings: Settings, arm: str) -> str:
+    """What an arm begins with: the published weights of its encoder, or those that were given."""
+    return IMAGENET if begun_at(arm) == IMAGENET else settings.pretrain.weights or ""
 
-    A file without statistics of its own gets those of the scans; published weights keep theirs.
+
+def begun_encoder(ground: Ground, store: Resident, weights: str, backbone: str, fold: int) -> Encoder:
+    """`backbone` with the weights that are named; `loaded` says what was found.
+
+    An encoder folder of the same network is taken with its size, spacing and statistics. A file without statistics of
+    its own gets those of the scans; published weights keep theirs.
+
+    Raises:
+        SettingsError: the weights cannot be had, or are for another encoder.
     """
-    if (Path(weights) / "encoder.json").exists():
-        return load_encoder(weights).to(store.device)
-    mean, std = ground.moments(fold) if Path(weights).exists() else (None, None)
-    channels, dims = ground.channels, ground.spatial_dims
-    spacing = seen_spacing(ground, backbone)
-    size = ground.base.size
+    source, channels, dims = read_source(weights), ground.channels, ground.spatial_dims
+    spec = source.spec or {}
+    if (spec.get("name"), spec.get("in_channels"), spec.get("spatial_dims")) == (backbone, channels, dims):
+        encoder = load_encoder(source.path or weights)
+        encoder.loaded = whole_report(encoder)
+        return encoder.to(store.device)
+    own = source.published is not None or spec.get("in_channels") == channels
+    mean, std = (None, None) if own else ground.moments(fold)
+    spacing, size = seen_spacing(ground, backbone), ground.base.size
     encoder = create_encoder(backbone, channels, dims, size, weights=weights, mean=mean, std=std, spacing=spacing)
     return encoder.to(store.device)
+
+
+def _tell_start(encoder: Encoder, weights: str, folder: Path, progress: Progress) -> None:
+    """Say what was found in the weights a run begins with, and keep every name in its folder."""
+    report, title = encoder.loaded, read_source(weights).title
+    if report is None or (folder / STARTED).exists():
+        return
+    for number, line in enumerate(report.lines()):
+        progress.say(f"Weights  {title}, {line}" if number == 0 else f"         {line}")
+    write_json(folder / STARTED, {"weights": title, "encoder": encoder.spec["name"], **report.as_json()})
 
 
 def encoder_of(folder: Path, store: Resident) -> Encoder:

@@ -21,6 +21,8 @@ FREE = {
     "pretrain": {"checkpoint_seconds", "compile"},
 }
 """Settings that may change between two calls of one study."""
+BEFORE: dict[str, dict[str, Any]] = {"adapt": {"head_first": False}}
+"""What was done before there was a setting for it, where its default does otherwise."""
 ANEW = "Choose another --out, or delete the folder to start anew"
 
 
@@ -136,7 +138,7 @@ def _fill_in(found: dict[str, Any]) -> None:
     if isinstance(kept, dict):
         for section, values in defaults.items():
             if isinstance(kept.get(section), dict):
-                kept[section] = {**values, **kept[section]}
+                kept[section] = {**values, **BEFORE.get(section, {}), **kept[section]}
 
 
 def _damaged(path: Path) -> RunError:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medprior.evaluation.probes import Probe
+
 Kind = Literal["binary", "multiclass", "multilabel"]
 MOST_WEIGHT = 20.0
 
@@ -31,11 +33,13 @@ class Classification:
         """Logits per image: one per class or label (two for a binary task)."""
         return len(self.names)
 
-    def head(self, embed_dim: int) -> nn.Linear:
-        """A linear head on pooled features, started near zero so that the encoder is not shaken at first."""
+    def head(self, embed_dim: int, probe: Probe | None = None) -> nn.Linear:
+        """A linear head on pooled features: that of a probe, or one near zero so that the encoder is not shaken."""
         head = nn.Linear(embed_dim, self.outputs)
         nn.init.trunc_normal_(head.weight, std=2e-3)
         nn.init.zeros_(head.bias)
+        if probe is not None:
+            head.load_state_dict({"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)})
         return head
 
     def weights(self, targets: torch.Tensor, balanced: bool) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from medprior.backbones.encoder import Encoder
 from medprior.data.store.resident import ResidentStore
 from medprior.evaluation.metrics import score
+from medprior.evaluation.probes import Probe
 from medprior.tasks.classification import Classification
 from medprior.training.descent import Descent, Recipe, layers_of
 from medprior.training.device import channels_last, pixels_last, precision
@@ -57,19 +58,21 @@ def fit(
     base: ViewRecipe,
     *,
     seed: int,
+    head: Probe | None = None,
     validation: Labelled | None = None,
     stop: Stop = never,
     tick: Callable[[], None] = lambda: None,
 ) -> Classifier:
-    """Train a copy of `encoder` with a new head on `train`.
+    """Train a copy of `encoder` with a head on `train`: that of a probe of its features, or a new one.
 
+    A head that knows nothing yet would bend features that are worth keeping: Kumar et al., ICLR 2022, arXiv 2202.10054.
     With `validation` the weights of the best of ten evaluations are returned (AUROC); without it nothing stops
     early and the weights of the last steps are averaged.
 
     Raises:
         Interrupted: a stop was asked for.
     """
-    fitting = _Fitting(encoder, task, store, train, recipe, base, seed)
+    fitting = _Fitting(encoder, task, store, train, recipe, base, seed, head)
     best: tuple[float, Classifier] | None = None
     for step in range(recipe.steps):
         check(stop)
@@ -92,11 +95,12 @@ class _Fitting:
         recipe: Recipe,
         base: ViewRecipe,
         seed: int,
+        head: Probe | None = None,
     ) -> None:
         self.task, self.store, self.recipe, self.base, self.seed = task, store, recipe, base, seed
         self.device = next(encoder.parameters()).device
         torch.manual_seed(seed)
-        self.model = Classifier(copy.deepcopy(encoder), task.head(encoder.embed_dim)).to(self.device).train()
+        self.model = Classifier(copy.deepcopy(encoder), task.head(encoder.embed_dim, head)).to(self.device).train()
         self.convolves = encoder.kind == "cnn"
         if self.convolves:
             channels_last(self.model, encoder.spatial_dims)

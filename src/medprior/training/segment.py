@@ -54,7 +54,8 @@ def fit_segmenter(
     """Train a copy of `encoder` with a decoder on the label maps of scans `rows`; the weights of the last steps are
     averaged.
 
-    A batch is as large however few scans there are: several crops of each are in it.
+    A batch is as large however few scans there are: several crops of each are in it. For the first steps that the
+    recipe says so (`hold`) the decoder learns alone, on what the encoder makes of the crops as it is.
 
     Args:
         foreground: where labelled voxels lie in these scans.
@@ -89,7 +90,9 @@ def fit_segmenter(
             pixels = torch.cat([view.pixels for view in views])
             labels = torch.cat([view.labels for view in views if view.labels is not None])
             with precision(device):
-                outputs = model.outputs(pixels_last(pixels) if convolves else pixels)
+                seen = pixels_last(pixels) if convolves else pixels
+                maps = _still(model.encoder, seen) if step < recipe.held_steps else model.encoder(seen)
+                outputs = model.decoder.outputs(maps, seen)
             descent.step(step, supervised_at_every_scale(outputs, labels))
             tick()
     return descent.averaged()
@@ -124,6 +127,14 @@ def predict_logits(
 
     scan = store.unit(row)
     return slide(scan, tuple(shape), answer, overlap=overlap, flips=flips, at_once=at_once)
+
+
+def _still(encoder: Encoder, pixels: Tensor) -> list[Tensor]:
+    """The maps of an encoder that stands still: without a gradient, and no statistic of it moves."""
+    with torch.no_grad():
+        maps: list[Tensor] = encoder.eval()(pixels)
+    encoder.train()
+    return maps
 
 
 def _crops(rows: NDArray[np.int64], batch_size: int, base: ViewRecipe, seed: int) -> tuple[Sampler, ViewPlan]:

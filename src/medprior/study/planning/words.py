@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medprior.backbones.source import read_source
 from medprior.config import Settings
 from medprior.data.pool import left_pool
 from medprior.data.store.resident import ResidentStore
-from medprior.study.arms import GIVEN, IMAGENET, Grid
+from medprior.study.arms import GIVEN, IMAGENET, Grid, begun_at, method_of
 from medprior.study.canvas import view_size
 from medprior.study.ground import Ground, Resident
 from medprior.study.planning.crops import plan_crops
@@ -85,15 +86,18 @@ def plan_lines(
     lines = []
     runs = grid.pretrain_seeds * grid.folds
     for method, backbone in grid.methods:
+        given = read_source(settings.pretrain.weights or "").title
         if method == GIVEN:
-            lines.append(f"Plan     {backbone} from {settings.pretrain.weights}, as it is")
+            lines.append(f"Plan     {backbone} from {given}, as it is")
             continue
         if method == IMAGENET:
             lines.append(f"Plan     {backbone} with the published ImageNet weights, as they are")
             continue
         steps, batch = schedule.pretrain_steps[(method, backbone)], training_preset(settings, method).batch_size
         times = f", {runs} runs" if runs > 1 else ""
-        lines.append(f"Plan     pre-train {method} on {backbone}: {steps:,} steps of {batch} images{times}")
+        begun = {GIVEN: f" from {given}", IMAGENET: " from ImageNet weights"}.get(begun_at(method) or "", "")
+        name = f"{method_of(method)} on {backbone}{begun}"
+        lines.append(f"Plan     pre-train {name}: {steps:,} steps of {batch} images{times}")
     steps_text = ", ".join(f"{b} ({schedule.adapt_steps[b]} steps)" for b in grid.budgets)
     known, scans = ("annotated", "scans") if ground.outlined else ("labelled", "images")
     unit = "patients" if ground.catalog.patients_known else scans

@@ -16,7 +16,7 @@ from medprior.evaluation.probes import fit_temperature, linear_probe
 from medprior.progress import Progress, silent
 from medprior.study.arms import Cell, Grid
 from medprior.study.canvas import common_modality
-from medprior.study.cells import Bench, hold_out, start_encoder
+from medprior.study.cells import Bench, first_head, hold_out, start_encoder
 from medprior.study.pretraining import seed_of
 from medprior.tasks.outliner import Outliner, is_outliner
 from medprior.tasks.predictor import Predictor, Preprocessing, learn_familiarity
@@ -97,7 +97,9 @@ def _train(bench: Bench, cell: Cell, train: Labelled, stop: Stop) -> Model:
         groups = ground.persons[train.rows]
         probe = linear_probe(features, train.targets, groups, task.kind, task.outputs, seed=seed)
         return Model(encoder, probe.weight, probe.bias)
-    fitted = fit(encoder, task, bench.pixels, train, bench.recipe_of(cell), ground.base, seed=seed, stop=stop)
+    start = first_head(bench, cell, train, seed)
+    recipe = bench.recipe_of(cell)
+    fitted = fit(encoder, task, bench.pixels, train, recipe, ground.base, seed=seed, head=start, stop=stop)
     head = fitted.head
     return Model(fitted.encoder, head.weight.detach().double().cpu().numpy(), head.bias.detach().double().cpu().numpy())
 

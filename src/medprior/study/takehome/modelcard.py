@@ -17,7 +17,7 @@ import yaml
 from medprior import __version__
 from medprior.evaluation.yardstick import TITLES
 from medprior.files import write_text
-from medprior.study.arms import BORROWED, SCRATCH
+from medprior.study.arms import BORROWED, SCRATCH, begun_at
 from medprior.study.canvas import common_modality
 from medprior.study.study import Outcome
 from medprior.study.verdict.phrases import listed, title_of
@@ -189,7 +189,7 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def _licence(outcome: Outcome) -> list[str]:
-    begun = " and those of the weights it began with" if outcome.best["arm"] in BORROWED else ""
+    begun = " and those of the weights it began with" if begun_at(str(outcome.best["arm"])) else ""
     return [
         f"Unknown. The terms of the scans{begun} decide who may use and share these weights; medprior does not know "
         "them. Put the licence here and in the first lines of this file once you know it."

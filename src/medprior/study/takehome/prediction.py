@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprior.backbones.encoder import Encoder
+from medprior.backbones.factory import create_encoder
+from medprior.backbones.source import Source, encoder_named, read_source
 from medprior.backbones.weights import load_encoder
 from medprior.data.catalog import Catalog, build_catalog
 from medprior.data.store.pixels import PixelStore
-from medprior.errors import DataError
+from medprior.errors import DataError, SettingsError
 from medprior.files import make_folder, write_text
 from medprior.progress import Progress, silent
-from medprior.study.canvas import common_modality
+from medprior.study.canvas import CPU_SIZE, GPU_SIZE, common_modality
 from medprior.study.takehome.outlineprediction import outline_scans
 from medprior.study.takehome.predicted import Predicted, as_csv, unreadable_said
 from medprior.tasks.outliner import is_outliner
@@ -43,7 +46,8 @@ def predict_scans(
     predictor = Predictor.load(folder)
     make_folder(out)
     catalog = build_catalog(scans, progress=progress)
-    rows, features = _features(load_encoder(folder), catalog, predictor.preprocessing, progress)
+    encoder = load_encoder(folder)
+    rows, features = _features(lambda store: encoder, catalog, predictor.preprocessing, progress)
     strange = np.ones(len(catalog), bool)
     distance = np.full(len(catalog), np.nan)
     chances = np.full((len(catalog), len(predictor.names)), np.nan)
@@ -62,15 +66,42 @@ def predict_scans(
     return Predicted(int(shown.sum()), tuple(lines))
 
 
-def embed_scans(encoder_folder: Path, scans: Path, out: Path, *, progress: Progress = silent) -> tuple[int, int]:
-    """Write `features.npy` (N, D) and `features.csv` (row, path, frame); returns N and D."""
+def embed_scans(
+    encoder: str | Path,
+    scans: Path,
+    out: Path,
+    *,
+    backbone: str | None = None,
+    size: int | None = None,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """Write `features.npy` (N, D) and `features.csv` (row, path, frame); returns N and D.
+
+    Args:
+        encoder: an encoder folder, or other weights as `read_source` reads them.
+        backbone, size: of weights that do not say them; 64 pixels a side on a CPU and 224 on a GPU by default.
+
+    Raises:
+        SettingsError: the weights cannot be had, are for another encoder, or do not say for which.
+        DataError: no scan can be used. OutputError: no space, no permission.
+    """
+    source = read_source(encoder)
     make_folder(out)
-    encoder = load_encoder(encoder_folder)
+    name = backbone or encoder_named(source)
+    if name is None:
+        raise SettingsError("these weights do not say of which encoder they are", do="Name it with --backbone")
+    ready = load_encoder(source.path) if source.path is not None and name == encoder_named(source) else None
     catalog = build_catalog(scans, progress=progress)
-    spec = encoder.spec
-    size = int(spec["size"])
-    pre = Preprocessing(size, 2 * size, int(spec["in_channels"]), int(spec["spatial_dims"]), common_modality(catalog))
-    rows, features = _features(encoder, catalog, pre, progress)
+    modality = common_modality(catalog)
+    if ready is not None:
+        channels, dims, own = (int(ready.spec[key]) for key in ("in_channels", "spatial_dims", "size"))
+        pre = Preprocessing(size or own, 2 * (size or own), channels, dims, modality)
+        rows, features = _features(lambda store: ready, catalog, pre, progress)
+    else:
+        grey, dims = bool(catalog.table["grey"].all()), len(catalog.table["shape"].iloc[0])
+        side = size or (GPU_SIZE if pick_device().type == "cuda" else CPU_SIZE)
+        pre = Preprocessing(side, 2 * side, 1 if grey else 3, dims, modality)
+        rows, features = _features(lambda store: _begun(source, name, side, store, progress), catalog, pre, progress)
     np.save(out / "features.npy", features)
     places = catalog.table[["path", "member", "frame"]].iloc[rows]
     lines = ([i, *place] for i, place in enumerate(places.itertuples(index=False)))
@@ -78,9 +109,19 @@ def embed_scans(encoder_folder: Path, scans: Path, out: Path, *, progress: Progr
     return len(features), features.shape[1]
 
 
+def _begun(source: Source, name: str, size: int, store: PixelStore, progress: Progress) -> Encoder:
+    """An encoder for the scans of a store; weights without statistics of their own get those of the scans."""
+    mean, std = (None, None) if source.published else store.moments(np.flatnonzero(~store.failed))
+    found = create_encoder(name, store.channels, store.spatial_dims, size, weights=source.text, mean=mean, std=std)
+    for line in found.loaded.lines() if found.loaded else ():
+        progress.say(f"Weights  {line}")
+    return found
+
+
 def _features(
-    encoder: Encoder, catalog: Catalog, pre: Preprocessing, progress: Progress
+    make: Callable[[PixelStore], Encoder], catalog: Catalog, pre: Preprocessing, progress: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of the catalog that could be embedded, and their features."""
     device = pick_device()
     fits = np.array([len(shape) == pre.spatial_dims for shape in catalog.table["shape"]])
     if not fits.any():
@@ -101,8 +142,9 @@ def _features(
         if not len(rows):
             raise DataError("none of the scans could be read", where=str(catalog.root))
         base = base_recipe(pre.modality, pre.size, pre.spatial_dims)
+        encoder = make(store).to(device)
         with progress.task("Embedding", len(rows), "images") as bar:
-            features = embed(encoder.to(device), store.resident(device), rows, base, bar.advance)
+            features = embed(encoder, store.resident(device), rows, base, bar.advance)
     return np.flatnonzero(fits)[rows], features
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from medprior.evaluation.intervals import Difference, Interval
 from medprior.methods import METHODS
 from medprior.methods.method import Method
-from medprior.study.arms import GIVEN, IMAGENET
+from medprior.study.arms import GIVEN, IMAGENET, begun_at, method_of
 from medprior.study.results import Arm
 from medprior.study.verdict.findings import Saving
 
@@ -46,6 +46,8 @@ class Words:
 
 def title_of(name: str) -> str:
     """What people call an arm of this name."""
+    if (start := begun_at(name)) and start != name:
+        return f"{title_of(method_of(name))} from {_BORROWED[start]}"
     if name not in METHODS.names():
         return _BORROWED.get(name, name)
     kind: type[Method] = METHODS.get(name)

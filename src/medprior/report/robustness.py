@@ -50,11 +50,13 @@ def read_robustness(folder: Path, verdict: Mapping[str, Any]) -> Robustness | No
     table = pandas.read_csv(folder / "robustness.csv", dtype={"severity": str})
     if not len(table):
         return None
-    called, clean, fallen = names_of(verdict), dict[str, float](), dict[str, dict[str, Fallen]]()
-    for (arm, how, encoder, corruption), rows in table.groupby(
-        ["arm", "adaptation", "encoder", "corruption"], sort=False
-    ):
-        name, found = called[arm, how, encoder], {row["severity"]: row for row in rows.to_dict("records")}
+    called, clean = names_of(verdict), dict[str, float]()
+    rows: dict[tuple[str, str], dict[str, Mapping[Any, Any]]] = {}
+    for row in table.to_dict("records"):
+        name = called[row["arm"], row["adaptation"], row["encoder"]]
+        rows.setdefault((name, row["corruption"]), {})[row["severity"]] = row
+    fallen: dict[str, dict[str, Fallen]] = {}
+    for (name, corruption), found in rows.items():
         drops = {severity: _drop(row) for severity, row in found.items()}
         mean = drops.pop(MEAN)
         fallen.setdefault(name, {})[corruption] = Fallen([drops[severity] for severity in sorted(drops)], mean)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from medprior.evaluation.measures import nothing
+from medprior.evaluation.measures import Estimate, nothing
 from medprior.evaluation.metrics import estimate
-from medprior.evaluation.strata import first_rows, over_folds, smallest_class, strata_of
+from medprior.evaluation.strata import Strata, first_rows, over_folds, smallest_class, strata_of, thin_folds
 
 
 def variance(scores, truth, patients, kept=slice(None)) -> float:
@@ -90,6 +90,29 @@ def test_over_folds_patients_move_the_mean_of_what_can_be_scored():
     assert value == pytest.approx((folds[0][1].value + folds[1][1].value) / 2, rel=1e-12)
     assert (moved**2).sum() == pytest.approx(sum(alone) / 4, rel=1e-12)
     assert moved.shape == (90,) and moved.sum() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("each", "repeats"), [(2, 1), (2, 2), (2, 4), (5, 2), (8, 3)])
+def test_repeats_in_other_company_do_not_make_patients_seem_alike(each: int, repeats: int) -> None:
+    """The mean of a variable of variance 1 over 40 patients has the variance 1 / 40, however often it is folded."""
+    rng, people = np.random.default_rng(7), np.arange(40)
+    strata, said = Strata(people, np.zeros(40, int)), []
+    for _ in range(250):
+        values, folds = rng.standard_normal(40), []
+        for _ in range(repeats):
+            for kept in np.split(rng.permutation(40), 40 // each):
+                mean = values[kept].mean()
+                folds.append((kept, Estimate(mean, (values[kept] - mean) / each)))
+        found, moved = over_folds(strata, folds)
+        assert found == pytest.approx(values.mean(), abs=1e-12)
+        said.append((moved**2).sum())
+    assert np.mean(said) == pytest.approx(1 / 40, rel=0.05)
+
+
+def test_folds_of_single_patients_are_too_thin() -> None:
+    assert thin_folds([1, 1, 2, 0], 2) == "folds hold 1.3 patients of the smallest class, too few"
+    assert thin_folds([2, 2, 2], 2) == thin_folds([1], 2) == ""
+    assert "0.0" in thin_folds([0, 0], 2)
 
 
 def test_over_folds_of_which_none_can_be_scored_nothing_is_said():

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from medprior.errors import RunError
 from medprior.evaluation.calibration import Calibration
+from medprior.evaluation.intervals import difference, interval
 from medprior.evaluation.metrics import METRICS
 from medprior.evaluation.strata import first_rows
 from medprior.evaluation.yardstick import BY_PATIENT, OPERATING, SCALED
@@ -118,6 +119,25 @@ def test_a_value_per_seed_is_the_mean_over_folds():
     assert table["value"].tolist() == pytest.approx(expected)
     assert table["n_test"].tolist() == [90, 90]
     assert table["n_train"].tolist() == [25, 25]
+
+
+def test_folds_with_one_patient_of_a_class_each_give_no_interval():
+    def folded(positives):
+        targets = (np.arange(30) < positives).astype(float)
+        cells = [
+            replace(cell(arm, seed=seed, fold=f), targets=targets)
+            for arm, seed in (("a", 0), ("a", 1), ("b", 2), ("b", 3))
+            for f in range(12)
+        ]
+        return StudyResults(cells, "binary", ("a", "b")).points("auroc")
+
+    thin, enough = folded(1), folded(2)
+    assert (thin.smallest, enough.smallest) == (12, 24)
+    for points, told in ((thin, False), (enough, True)):
+        ours, theirs = points.samples.values()
+        for found in (interval(ours, points.smallest), difference(ours, theirs, points.smallest)):
+            assert (found.low is not None) == told
+            assert told or found.reason == "folds hold 1.0 patients of the smallest class, too few"
 
 
 def test_rows_have_one_key_each():

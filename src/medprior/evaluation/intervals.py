@@ -53,12 +53,12 @@ class Difference(Interval):
 def interval(sample: Sample, patients: int, *, level: float = 0.95, others: Spread = NOTHING) -> Interval:
     """Interval of a mean score in [0, 1] over patients, seeds and runs, on the logit scale.
 
-    `patients` is the number in the smallest class; fewer than `FEWEST` give no interval. `others` is the spread between
-    seeds of other arms. A perfect score has no spread to work with: its lower bound is the chance of success that
-    `patients` successes in a row leave open.
+    `patients` is the number in the smallest class; fewer than `FEWEST` give no interval, as does a sample that says why
+    none would be honest. `others` is the spread between seeds of other arms. A perfect score has no spread to work
+    with: its lower bound is the chance of success that `patients` successes in a row leave open.
     """
     mean = sample.mean
-    if reason := _too_few(patients):
+    if reason := _too_few(patients) or sample.reason:
         return Interval(mean, reason=reason)
     error, freedom = _standard_error([_patient_part(sample, patients), *_luck(sample, others)])
     tail = (1 - level) / 2
@@ -79,7 +79,7 @@ def difference(
     whichever patients are drawn, such as two perfect scores, leave nothing to judge chance by: no interval.
     """
     paired = ours.minus(theirs)
-    if reason := _too_few(patients):
+    if reason := _too_few(patients) or paired.reason:
         return Difference(paired.mean, reason=reason)
     parts = [_patient_part(paired, patients), *_luck(paired, others), *_luck_of_other_runs(theirs)]
     error, freedom = _standard_error(parts)

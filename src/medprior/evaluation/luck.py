@@ -30,12 +30,14 @@ class Sample:
 
     `values` (C,) are the scores, `moves` (C, P) how far each of the test patients moves them (`Strata.spread`), `seeds`
     (C,) and `runs` (C,) the adaptation seed and pre-training run of each. The patients are the same for every entry.
+    `reason` says why no interval would be honest, or "".
     """
 
     values: Array
     moves: Array
     seeds: Array
     runs: Array
+    reason: str = ""
 
     @property
     def mean(self) -> float:
@@ -52,7 +54,7 @@ class Sample:
         mates = [other.seeds == seed if seed in other.seeds else np.ones(len(other.seeds), bool) for seed in self.seeds]
         values = self.values - np.array([other.values[mate].mean() for mate in mates])
         moves = self.moves - np.stack([other.moves[mate].mean(0) for mate in mates])
-        return Sample(values, moves, self.seeds, self.runs)
+        return Sample(values, moves, self.seeds, self.runs, self.reason or other.reason)
 
     def towards(self, other: Sample, share: float) -> Sample:
         """A point between two budgets of one arm: `share` of `other`, the rest of this, seed by seed."""
@@ -62,7 +64,7 @@ class Sample:
         own, its = ([int(np.flatnonzero(one.seeds == seed)[0]) for seed in both] for one in (self, other))
         values = (1 - share) * self.values[own] + share * other.values[its]
         moves = (1 - share) * self.moves[own] + share * other.moves[its]
-        return Sample(values, moves, self.seeds[own], self.runs[own])
+        return Sample(values, moves, self.seeds[own], self.runs[own], self.reason or other.reason)
 
 
 @dataclass(frozen=True)

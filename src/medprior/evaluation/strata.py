@@ -7,7 +7,7 @@ How a score would vary is read from how far each patient pulls it (the infinites
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +34,22 @@ class Strata:
             patients: (N,) whose image each is; those of one fold, for instance, and not all.
             pulls: (N,) of every image, see `measures`.
         """
+        apart, size = self.apart(patients, pulls)
+        return apart * np.sqrt(np.where(size > 1, size / np.maximum(size - 1, 1), 1))
+
+    def apart(self, patients: Array, pulls: Array) -> tuple[Array, Array]:
+        """The pull of each patient less the mean of its stratum among these `patients` (see `spread`), (P,), and how
+        many of the stratum are there, (P,); both 0 of a patient who is not."""
         place = np.searchsorted(self.patients, patients)
         members = np.unique(place)
         pulled = np.bincount(place, pulls, len(self.patients))[members]
         _, stratum, size = np.unique(self.stratum[members], return_inverse=True, return_counts=True)
         centre = np.bincount(stratum, pulled) / size
         alone = size == 1  # one patient cannot vary about a mean of its own: it varies about none
-        scale = np.sqrt(np.where(alone, 1, size / np.maximum(size - 1, 1)))
-        moved = np.zeros(len(self.patients))
-        moved[members] = (pulled - np.where(alone, 0, centre)[stratum]) * scale[stratum]
-        return moved
+        apart, there = np.zeros(len(self.patients)), np.zeros(len(self.patients), np.int64)
+        apart[members] = pulled - np.where(alone, 0, centre)[stratum]
+        there[members] = size[stratum]
+        return apart, there
 
 
 def over_folds(strata: Strata, folds: Iterable[tuple[Array, Estimate]]) -> tuple[float, Array]:
@@ -51,7 +57,8 @@ def over_folds(strata: Strata, folds: Iterable[tuple[Array, Estimate]]) -> tuple
     it, (P,); NaN and zeros where none can.
 
     A small fold may lack a class: it counts for nothing then. Means of folds are linear in their pulls, so that a
-    patient moves the mean by the mean of what it moves the folds by, 0 in those that it is not tested in.
+    patient moves the mean by the mean of what it moves the folds by, 0 in those that it is not tested in. A patient is
+    compared with its own fold alone, which takes from it what is common to the fold; that is made up for (`_unshrunk`).
 
     Args:
         strata: of the test patients of all folds.
@@ -61,7 +68,35 @@ def over_folds(strata: Strata, folds: Iterable[tuple[Array, Estimate]]) -> tuple
     if not measured:
         return float("nan"), np.zeros(len(strata.patients))
     value = float(np.mean([one.value for _, one in measured]))
-    return value, np.mean([strata.spread(patients, one.pulls) for patients, one in measured], axis=0)
+    parts = [strata.apart(patients, one.pulls) for patients, one in measured]
+    moved = np.sum([apart for apart, _ in parts], axis=0) / len(parts)
+    return value, moved * _unshrunk(np.stack([size for _, size in parts]))
+
+
+def _unshrunk(size: Array) -> Array:
+    """(P,) what makes up for centring within folds, from how many of a patient's stratum are in each fold, (F, P).
+
+    Of n together each keeps 1 - 1 / n of its own and takes 1 / n of every other. Summed over folds a patient keeps all
+    of its own parts, as repeats of a cross-validation test it again and again, but its companions change: their parts
+    add up as squares. In one fold this is the root of n / (n - 1).
+    """
+    there, alone = size > 0, size == 1
+    shares = 1 / np.maximum(size, 1)
+    own = np.where(alone, 1, there * (1 - shares)).sum(0)
+    others = (there * shares * (1 - shares)).sum(0)
+    times = there.sum(0)
+    factors: Array = np.sqrt(np.where(times > 0, times**2 / np.where(times > 0, own**2 + others, 1), 0))
+    return factors
+
+
+def thin_folds(smallest: Sequence[int], fewest: int) -> str:
+    """Why folds with so many patients of the smallest class each (0: it is not measured there) hold too few of it for
+    an interval, or ""; one fold alone is no matter."""
+    measured = [count for count in smallest if count > 0]
+    each = sum(measured) / len(measured) if measured else 0.0
+    if len(smallest) < 2 or each >= fewest:
+        return ""
+    return f"folds hold {each:.1f} patients of the smallest class, too few"
 
 
 def first_rows(patients: Array) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 
 from medprior.evaluation.intervals import Array, Difference, Interval, difference, holm, interval
 from medprior.evaluation.luck import NOTHING, Sample, Spread
-from medprior.evaluation.strata import Strata, over_folds
+from medprior.evaluation.strata import Strata, over_folds, thin_folds
 from medprior.evaluation.yardstick import Yardstick
 
 FEWEST_IN_FOLD = 3
@@ -202,9 +202,8 @@ class _Sides:
             return ""
         parts = [fold.take(fold.member == self.group) for fold in folds]
         smallest = self.yardstick.smallest
-        found = [int(smallest(part.patients, part.targets)[self.keep].min()) for part in parts if len(part)]
-        each = float(np.mean([count for count in found if count > 0])) if any(found) else 0.0
-        return "" if each >= FEWEST_IN_FOLD else f"folds hold {each:.1f} patients of its smallest class, too few"
+        found = [int(smallest(part.patients, part.targets)[self.keep].min()) if len(part) else 0 for part in parts]
+        return thin_folds(found, FEWEST_IN_FOLD)
 
 
 def _on_side(fold: Fold, group: int, inside: bool) -> Array:

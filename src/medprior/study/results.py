@@ -17,7 +17,7 @@ from medprior.errors import RunError
 from medprior.evaluation.calibration import Calibration
 from medprior.evaluation.luck import Sample
 from medprior.evaluation.measures import Estimate
-from medprior.evaluation.strata import over_folds
+from medprior.evaluation.strata import over_folds, thin_folds
 from medprior.evaluation.yardstick import Yardstick, yardstick_of
 from medprior.files import replace_file, said_plainly, write_json
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 SCHEMA = "medprior.cell/2"
 COLUMNS = ("arm", "budget", "seed", "adaptation", "metric", "value", "n_train", "n_test")
+FEWEST_IN_FOLD = 2
+"""Fewest patients of the smallest class in the average fold for an interval: one alone has none to be compared with."""
 _ARRAYS = ("rows", "scores", "targets", "patients")
 _CORRUPTED = "corrupted"
 
@@ -198,8 +200,16 @@ class StudyResults:
             samples.setdefault((arm, budget), []).append((chance, run, *found))
         counted = self.smallest[self.keep]
         return Points(
-            {key: _sample(entries) for key, entries in samples.items()}, int(counted.min()) if len(counted) else 0
+            {key: _sample(entries, self._thin) for key, entries in samples.items()},
+            int(counted.min()) if len(counted) else 0,
         )
+
+    @cached_property
+    def _thin(self) -> str:
+        """Why folds hold too few patients for an interval, or ""."""
+        folds = {cell.fold: cell for cell in self.cells}.values()
+        least = [self.yardstick.smallest(cell.patients, cell.targets)[self.keep] for cell in folds]
+        return thin_folds([int(found.min()) if len(found) else 0 for found in least], FEWEST_IN_FOLD)
 
     def score(self, metric: str, cell: CellResult) -> float:
         """One cell's score over the labels that count."""
@@ -241,9 +251,9 @@ def _run(cell: CellResult) -> int:
     return -1 if cell.pretrain_seed is None else cell.pretrain_seed
 
 
-def _sample(entries: list[tuple[int, int, float, Array]]) -> Sample:
+def _sample(entries: list[tuple[int, int, float, Array]], reason: str) -> Sample:
     seeds, runs, values, moves = zip(*entries, strict=True)
-    return Sample(np.array(values), np.stack(moves), np.array(seeds), np.array(runs))
+    return Sample(np.array(values), np.stack(moves), np.array(seeds), np.array(runs), reason)
 
 
 def _mean(values: list[float]) -> float:

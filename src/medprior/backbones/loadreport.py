@@ -67,6 +67,11 @@ class LoadReport:
             found.append(f"{len(self.aside)} names set aside: no part of an encoder")
         return [*found, *([self.note] if self.note else [])]
 
+    def told(self, title: str) -> list[str]:
+        """The lines as a terminal shows them, of a file or name that is called `title`."""
+        first, *more = self.lines()
+        return [f"Weights  {title}, {first}", *(f"         {line}" for line in more)]
+
     def as_json(self) -> dict[str, Any]:
         """Every name, to be kept beside what was trained."""
         return {

@@ -225,7 +225,18 @@ def behind_grey(target: torch.Tensor, seen: torch.Tensor) -> bool:
 
 def _trainer(outcome: Outcome, which: Pretraining) -> Any:
     store = outcome.ground.store.resident(torch.device("cpu"))
-    return make_trainer(outcome.ground, store, outcome.settings, which.method, which.backbone, fold=0, seed=0, steps=1)
+    encoder = encoder_of(outcome.out / which.folder, store)  # the weights that the run began with may be gone
+    return make_trainer(
+        outcome.ground,
+        store,
+        outcome.settings,
+        which.method,
+        which.backbone,
+        fold=0,
+        seed=0,
+        steps=1,
+        encoder=encoder,
+    )
 
 
 def _restore(method: Any, folder: Path, encoder: Encoder) -> None:

@@ -262,8 +262,8 @@ def _tell_start(encoder: Encoder, weights: str, folder: Path, progress: Progress
     report, title = encoder.loaded, read_source(weights).title
     if report is None or (folder / STARTED).exists():
         return
-    for number, line in enumerate(report.lines()):
-        progress.say(f"Weights  {title}, {line}" if number == 0 else f"         {line}")
+    for line in report.told(title):
+        progress.say(line)
     write_json(folder / STARTED, {"weights": title, "encoder": encoder.spec["name"], **report.as_json()})
 
 

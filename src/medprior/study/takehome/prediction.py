@@ -113,8 +113,8 @@ def _begun(source: Source, name: str, size: int, store: PixelStore, progress: Pr
     """An encoder for the scans of a store; weights without statistics of their own get those of the scans."""
     mean, std = (None, None) if source.published else store.moments(np.flatnonzero(~store.failed))
     found = create_encoder(name, store.channels, store.spatial_dims, size, weights=source.text, mean=mean, std=std)
-    for line in found.loaded.lines() if found.loaded else ():
-        progress.say(f"Weights  {line}")
+    for line in found.loaded.told(source.title) if found.loaded else ():
+        progress.say(line)
     return found
 
 

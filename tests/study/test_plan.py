@@ -92,3 +92,16 @@ def test_nothing_fits_into_no_time():
 def test_steps_that_were_asked_for_may_be_too_many():
     first, _ = said(LEAST, pretrain_steps=100, adapt_steps=100)
     assert "trainings of the steps that were asked for take about" in first
+
+
+@pytest.mark.parametrize(("each", "shown"), [(0.01, True), (1.0, False)])
+def test_corrupted_images_are_counted_and_left_out_where_they_take_too_long(each, shown):
+    def planned(corruptions):
+        rates = replace(RATES, corrupted_image={"vit": each})
+        given = {"batch_size": 32, "embedded": 0, "tested": 100, "pretrain_steps": 100, "adapt_steps": 100}
+        return make_schedule(GRID, IMAGES, rates, seconds=1500, corruptions=corruptions, **given)
+
+    off, quick, always = (planned(asked) for asked in (False, "auto", True))
+    assert (off.corruptions, quick.corruptions, always.corruptions) == (False, shown, True)
+    cells = (2 + 2) * 3
+    assert always.seconds - off.seconds == pytest.approx(always.corrupting_seconds) == pytest.approx(100 * cells * each)

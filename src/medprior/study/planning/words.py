@@ -86,7 +86,7 @@ def plan_lines(
     lines = []
     runs = grid.pretrain_seeds * grid.folds
     for method, backbone in grid.methods:
-        given = read_source(settings.pretrain.weights or "").title
+        given = read_source(settings.pretrain.weights).title if settings.pretrain.weights else ""
         if method == GIVEN:
             lines.append(f"Plan     {backbone} from {given}, as it is")
             continue

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medprior.data.annotations.groups import Grouping
+from medprior.data.annotations.grouping import Grouping
 from medprior.errors import RunError
 from medprior.files import write_json
 from medprior.study.arms import Grid
@@ -86,8 +86,8 @@ def _typed(facts: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("adaptations", "budgets"):
         grid[name] = tuple(grid[name])
     sequences = {name: tuple(facts[name]) for name in ("found", "planned", "failed")}
-    return {**sequences, "grid": Grid(**grid), "groupings": tuple(_grouping(**one) for one in facts["groupings"])}
+    return {**sequences, "grid": Grid(**grid), "groupings": tuple(map(_grouping, facts["groupings"]))}
 
 
-def _grouping(name: str, groups: Sequence[str], member: Sequence[int], banded: bool) -> Grouping:
-    return Grouping(name, tuple(groups), np.array(member, np.int64), banded)
+def _grouping(facts: Mapping[str, Any]) -> Grouping:
+    return Grouping(**{**facts, "groups": tuple(facts["groups"]), "member": np.array(facts["member"], np.int64)})

@@ -52,19 +52,6 @@ def test_the_number_format_is_the_one_asked_for() -> None:
             assert (weight @ weight).dtype == found
 
 
-@pytest.mark.parametrize("asked", ["_is_avx512_bf16_supported", "_is_amx_tile_supported", None])
-def test_convolutions_are_bf16_on_cpus_with_instructions_for_it(
-    monkeypatch: pytest.MonkeyPatch, asked: str | None
-) -> None:
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda here=name == asked: here, raising=False)
-    cpu, weight = torch.device("cpu"), torch.ones(2, 2)
-    with precision(cpu, convolves=True):
-        assert (weight @ weight).dtype == (torch.bfloat16 if asked else torch.float32)
-    with precision(cpu, "fp32", convolves=True):
-        assert (weight @ weight).dtype == torch.float32
-
-
 @pytest.mark.parametrize(("layer", "form"), [("Conv2d", torch.channels_last), ("Conv3d", torch.channels_last_3d)])
 def test_channels_come_last_in_both_dimensionalities(layer: str, form: torch.memory_format) -> None:
     spatial_dims = int(layer[-2])

@@ -116,7 +116,7 @@ class _Fitting:
         torch.manual_seed(self.seed * 1_000_003 + number)  # dropout-like layers: the same on every repeat
         stored = self.store.batch(torch.from_numpy(rows))
         (view,) = render(stored, self.views, seed=self.seed, step=number)
-        with precision(self.device, convolves=self.convolves):
+        with precision(self.device):
             logits = self.model(pixels_last(view.pixels) if self.convolves else view.pixels)
         targets = self.targets.index_select(0, self.position.index_select(0, stored.index))
         self.descent.step(number, self.task.loss(logits.float(), targets, self.weights))

@@ -16,7 +16,7 @@ from medprior.errors import RunError
 from medprior.methods.method import Batch, Clock
 from medprior.progress import Progress, silent
 from medprior.training.feed import Feed
-from medprior.training.flops import matmul_rate, number_format, peak_memory, synchronise
+from medprior.training.flops import matmul_rate, peak_memory, synchronise
 from medprior.training.loop import Trainer
 from medprior.views.view import View
 
@@ -139,7 +139,7 @@ def _ways(trainer: Trainer, steps: int, waits: list[float]) -> dict[str, Callabl
         "end_to_end": whole,
         "step": lambda: rate(lambda: trainer.learn(made.views, made.batch)),
         "views": lambda: rate(lambda: trainer.see(made.scans, made.batch.step)),
-        "matmul": lambda: matmul_rate(trainer.device, number_format(trainer.device, trainer.precision())),
+        "matmul": lambda: matmul_rate(trainer.device),
     }
 
 

@@ -179,7 +179,7 @@ def report(asked: Asked, trainer: Trainer, speed: Speed, *, generated: bool) -> 
         "scans": {"count": len(trainer.sampler.rows), "generated": generated, "stored_size": asked.stored_size},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
-        "precision": str(number_format(device, trainer.precision())).removeprefix("torch."),
+        "precision": str(number_format(device)).removeprefix("torch."),
         "placement": {"kind": placement.kind, "reason": placement.reason},
         **speed.told(),
         "environment": environment(),

@@ -36,30 +36,18 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def precision(
-    device: torch.device, wanted: Precision = "auto", *, convolves: bool = False
-) -> AbstractContextManager[object]:
-    """The number format inside: "auto" is bf16 autocast on GPUs that have it, else fp32.
-
-    Where a training `convolves`, "auto" is bf16 on CPUs with instructions for it, too: a step of ResNet-18 takes 0.4 to
-    0.5 of the time. Transformers gain little there, and without the instructions bf16 is slower.
+def precision(device: torch.device, wanted: Precision = "auto") -> AbstractContextManager[object]:
+    """The number format inside: "auto" is bf16 autocast on GPUs that have it, else fp32 (on CPU bf16 is slower).
 
     Raises:
         SettingsError: bf16 was asked for where there is none.
     """
     has = device.type != "cuda" or torch.cuda.is_bf16_supported()
-    pays = has if device.type == "cuda" else convolves and _instructions_for_bf16()
     if wanted == "bf16" and not has:
         raise SettingsError("this GPU has no bf16", where="setting pretrain.precision", do="Use auto or fp32")
-    if wanted == "bf16" or (wanted == "auto" and pays):
+    if wanted == "bf16" or (wanted == "auto" and device.type == "cuda" and has):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def _instructions_for_bf16() -> bool:
-    """Whether this CPU multiplies bf16 itself; what an older torch cannot say is taken for no."""
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 def channels_last(module: nn.Module, spatial_dims: int) -> None:

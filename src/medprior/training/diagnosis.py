@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medprior.evaluation.metrics import Kind
 from medprior.evaluation.representation import alignment, deviation, effective_rank, neighbour_scores, uniformity
 from medprior.training.collapse import Collapse, Space, collapses
-from medprior.training.device import pixels_last
+from medprior.training.device import pixels_last, precision
 from medprior.training.feed import gather
 from medprior.training.guard import Reading, mend
 from medprior.training.run import Run
@@ -206,7 +206,7 @@ def embeddings(trainer: Trainer, rows: Rows, views: ViewPlan) -> list[Tensor]:
             seen, _ = mend(render(scans, views, seed=seed, step=0))
             for parts, view in zip(found, seen, strict=True):
                 pixels = pixels_last(view.pixels) if trainer.convolves else view.pixels
-                with trainer.precision():
+                with precision(trainer.device, trainer.plan.precision):
                     parts.append(trainer.method.embed(pixels).float())
     return [torch.cat(parts) for parts in found]
 
@@ -214,7 +214,7 @@ def embeddings(trainer: Trainer, rows: Rows, views: ViewPlan) -> list[Tensor]:
 @torch.no_grad()
 def projections(trainer: Trainer, projector: nn.Module, embedded: Tensor) -> Tensor:
     """(N, P) what the projector makes of embeddings (N, D); the projector is left as it was."""
-    with evaluating(projector), trainer.precision():
+    with evaluating(projector), precision(trainer.device, trainer.plan.precision):
         projected: Tensor = projector(embedded)
         return projected.float()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import torch
 
 from medprior.methods.method import Batch, Method
+from medprior.training.device import precision
 from medprior.views.view import View
 
 MATMUL_SIDE = {"cuda": 8192, "cpu": 1536}
@@ -31,17 +31,17 @@ def step_flops(method: Method, views: Sequence[View], batch: Batch) -> int:
     return int(counter.get_total_flops())
 
 
-def number_format(device: torch.device, inside: AbstractContextManager[object]) -> torch.dtype:
-    """The type that matrix products have `inside` the number format of a training."""
-    with inside:
+def number_format(device: torch.device) -> torch.dtype:
+    """The type that matrix products have during a training on this device."""
+    with precision(device):
         one = torch.ones(1, 1, device=device)
         return (one @ one).dtype
 
 
-def matmul_rate(device: torch.device, number: torch.dtype) -> float:
-    """Operations per second of a large square matrix product in the numbers of a training: the limit of any model."""
+def matmul_rate(device: torch.device) -> float:
+    """Operations per second of a large square matrix product in the precision of training: the limit of any model."""
     side = MATMUL_SIDE.get(device.type, MATMUL_SIDE["cpu"])
-    left, right = (torch.randn(side, side, device=device).to(number) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device).to(number_format(device)) for _ in range(2))
     left @ right
     synchronise(device)
     done, began = 0, time.perf_counter()

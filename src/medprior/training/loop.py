@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,17 +115,13 @@ class Trainer:
         """The views of a step, and which images (B,) were not finite and are black."""
         return self._see(scans, step)
 
-    def precision(self) -> AbstractContextManager[object]:
-        """The number format of a step, inside."""
-        return precision(self.device, self.plan.precision, convolves=self.convolves)
-
     def learn(self, views: Sequence[View], batch: Batch) -> tuple[Losses, Tensor, list[str]]:
         """Take the loss and move the weights, unless it or a gradient is not finite.
 
         Returns:
             The losses, the lengths (P,) of the gradients, and the names of their weights.
         """
-        with self.precision():
+        with precision(self.device, self.plan.precision):
             losses = self._losses(views, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses["loss"])

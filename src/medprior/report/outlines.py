@@ -155,6 +155,7 @@ def _planes(ground: Ground, row: int, predicted: Sequence[Labels]) -> list[tuple
     if truth is None or any(labels.shape != truth.shape for labels in predicted):
         return nothing
     spacing: Any = ground.catalog.table["spacing"].iat[row]
+    truth = np.where(truth < ground.task.outputs, truth, 0)  # what was not judged has no outline
     steps = (1.0,) * truth.ndim if spacing is None else tuple(map(float, spacing))
     upright = str(ground.catalog.table["orientation"].iat[row]) == "SPL"
     return [tuple(cut_planes(pixels, truth, labels, steps, upright=upright)) for labels in predicted]

@@ -112,7 +112,7 @@ class Ground:
     def foreground(self) -> Foreground:
         """Where labelled voxels lie in the scans that may be learnt from."""
         rows = np.unique(np.concatenate([split.pool for split in self.splits]))
-        return find_foreground(self.volumes, self.usable(rows).tolist())
+        return find_foreground(self.volumes, self.usable(rows).tolist(), classes=self.task.outputs)
 
     @property
     def known_patients(self) -> int:

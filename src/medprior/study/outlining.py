@@ -21,6 +21,7 @@ from medprior.evaluation.segmentation import Scores, score_labels
 from medprior.evaluation.trivial import class_sizes
 from medprior.evaluation.yardstick import packed
 from medprior.files import replace_file
+from medprior.objectives.segmentation import IGNORED
 from medprior.study.arms import Cell, Grid, Pretraining
 from medprior.study.ground import Ground
 from medprior.study.pretraining import encoder_of
@@ -198,12 +199,13 @@ def _kept_sizes(file: Path) -> dict[int, NDArray[np.int64]]:
         return {}
 
 
-def _truth(ground: Ground, row: int) -> Labels:
+def _truth(ground: Ground, row: int) -> NDArray[np.int32]:
+    """(*S) the class of every voxel of a scan, `IGNORED` where it was not judged."""
     truth = ground.catalog.read_mask(row)
     if truth is None:
         where = str(ground.catalog.table["path"].iat[row])
         raise DataError("its mask is gone", where=where, do="Index the scans again")
-    return truth
+    return np.where(truth < ground.task.outputs, truth.astype(np.int32), IGNORED)
 
 
 def _scored(bench: Bench, labels: Labels, row: int) -> Scores:

@@ -16,7 +16,7 @@ from torch import Tensor
 from medprior.backbones.encoder import Encoder
 from medprior.data.volumestore.foreground import Foreground
 from medprior.errors import SettingsError
-from medprior.objectives.segmentation import supervised_at_every_scale
+from medprior.objectives.segmentation import IGNORED, supervised_at_every_scale
 from medprior.tasks.segmentation import Segmentation, Segmenter, joins_image, make_decoder, take_over
 from medprior.tasks.sliding import slide
 from medprior.training.descent import Descent, Recipe, layers_of
@@ -89,6 +89,7 @@ def fit_segmenter(
             views = render(crops, plan, seed=seed, step=step)
             pixels = torch.cat([view.pixels for view in views])
             labels = torch.cat([view.labels for view in views if view.labels is not None])
+            labels = labels.masked_fill(labels >= task.outputs, IGNORED)
             with precision(device):
                 seen = pixels_last(pixels) if convolves else pixels
                 maps = _still(model.encoder, seen) if step < recipe.held_steps else model.encoder(seen)

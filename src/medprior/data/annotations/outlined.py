@@ -76,8 +76,9 @@ def label_by_masks(
     catalog = _with_segments(catalog)
     naming, said = _naming(catalog)
     catalog = _without_unknown(catalog, naming)
-    _require_some(catalog, masks)
-    names, more = _names(catalog.mask_classes, naming, _coloured(catalog))
+    _require_some(catalog, masks, naming)
+    judged, unjudged = _judged(catalog, naming)
+    names, more = _names(judged, naming, _coloured(catalog))
     catalog, grouped = _one_patient_each(catalog)
     notes, doubts = _geometry(catalog)
     unknown = [] if catalog.patients_known or PATIENTS_UNKNOWN in catalog.warnings else [PATIENTS_UNKNOWN]
@@ -85,7 +86,7 @@ def label_by_masks(
         _told(catalog, notes),
         table=_labelled(catalog, LabelSpec.of_outlines(names)),
         labels=LabelSpec.of_outlines(names),
-        warnings=[*catalog.warnings, *said, *more, *_left_out(catalog), *grouped, *doubts, *unknown],
+        warnings=[*catalog.warnings, *said, *more, *unjudged, *_left_out(catalog), *grouped, *doubts, *unknown],
     )
 
 
@@ -225,7 +226,7 @@ def _without_unknown(catalog: Catalog, naming: ClassNames | None) -> Catalog:
         return catalog
     often = Counter(value for values in each.values() for value in values)
     shared = {value for value, count in often.items() if count > 1}
-    known = naming.known if naming else shared if len(each) >= _FEW and shared else often.keys()
+    known = {*naming.known, naming.ignored} if naming else shared if len(each) >= _FEW and shared else often.keys()
     why = f"which {DATASET} does not name as a class" if naming else "which no other mask has"
     do = "mend the mask, or name the value" + ("" if naming else f" in a file {DATASET} beside the masks")
     notes = []
@@ -238,7 +239,18 @@ def _without_unknown(catalog: Catalog, naming: ClassNames | None) -> Catalog:
     return _told(replace(catalog, table=catalog.table.assign(mask=kept)), notes)
 
 
-def _require_some(catalog: Catalog, masks: Path | None) -> None:
+def _judged(catalog: Catalog, naming: ClassNames | None) -> tuple[tuple[int, ...], list[str]]:
+    """The values of classes, and a word on voxels that were not judged: their value is the last one of the masks."""
+    classes = catalog.mask_classes
+    if naming is None or naming.ignored is None or naming.ignored not in classes:
+        return classes, []
+    count = sum(mask is not None and naming.ignored in mask["values"] for mask in catalog.table["mask"])
+    masks = "1 mask holds" if count == 1 else f"{count:,} masks hold"
+    said = f'{masks} voxels of the value {naming.ignored}, "ignore" in {DATASET}: they are neither learnt nor scored.'
+    return classes[:-1], [said]
+
+
+def _require_some(catalog: Catalog, masks: Path | None, naming: ClassNames | None) -> None:
     """Refuse what gives no label.
 
     Raises:
@@ -251,7 +263,7 @@ def _require_some(catalog: Catalog, masks: Path | None) -> None:
         notes = [Note(*cells) for cells in bad.head(5).itertuples(index=False, name=None)]
         do = "Put masks beside the scans (labelsTr beside imagesTr, a_mask.png beside a.png), or name their folder"
         raise LabelError("no scan has a mask that can be used", where=where, do=_first(notes) if notes else do)
-    if len(catalog.mask_classes) == 1:
+    if len(_judged(catalog, naming)[0]) == 1:
         what = "the only mask marks nothing" if there == 1 else f"all {there:,} masks mark nothing"
         do = "Give masks in which what is looked for has another value than the background, which is 0"
         raise LabelError(what, where=where, do=do)
@@ -355,7 +367,8 @@ def _labelled(catalog: Catalog, spec: LabelSpec) -> pd.DataFrame:
             values[row] = 0
             values[row, classes_of(mask, classes)] = 1
     labelled = catalog.table.drop(columns=old).assign(labelled=[mask is not None for mask in masks])
-    return labelled.assign(**dict(zip(spec.columns, values[:, 1:].T, strict=True)))
+    shown = values[:, 1 : 1 + len(spec.columns)]  # a last value may be of voxels that were not judged
+    return labelled.assign(**dict(zip(spec.columns, shown.T, strict=True)))
 
 
 def _told(catalog: Catalog, notes: Sequence[Note]) -> Catalog:

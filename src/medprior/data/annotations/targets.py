@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DATASET = "dataset.json"
 """The file of the Medical Segmentation Decathlon and of nnU-Net that names the classes of masks."""
+_IGNORE = "ignore"
 _MOST_BYTES = 16 << 20
 _MOST_MEASURED = 10  # a column with more distinct fractions than this is a measurement, not a class
 
@@ -210,15 +211,17 @@ class ClassNames:
     Attributes:
         names: of values.
         known: all values that are classes, the background too; regions of several values have no name of their own.
+        ignored: the value of voxels that were not judged, which lies above all others; None where there is none.
     """
 
     names: Mapping[int, str]
     known: frozenset[int]
+    ignored: int | None = None
 
 
 def read_class_names(file: Path) -> ClassNames | None:
     """The `labels` of a `dataset.json`, value by name (nnU-Net) or name by value (Medical Segmentation Decathlon); None
-    where it has none. What nnU-Net calls "ignore" is no class.
+    where it has none. What nnU-Net calls "ignore" is no class, and has to be the highest value, as there.
 
     Raises:
         LabelError: it cannot be read, or a label has no value.
@@ -233,12 +236,15 @@ def read_class_names(file: Path) -> ClassNames | None:
     labels = said.get("labels") if isinstance(said, dict) else None
     if not isinstance(labels, dict) or not labels:
         return None
-    pairs = [(value, name) for name, value in _named_values(labels, file) if name.casefold() != "ignore"]
+    every = list(_named_values(labels, file))
+    pairs = [(value, name) for name, value in every if name.casefold() != _IGNORE]
     whole = {value: name for value, name in pairs if isinstance(value, int)}
     parts = {part for value, _ in pairs if isinstance(value, list) for part in value}
     often = Counter(whole.values())
     names = {value: name if often[name] == 1 else f"{name} ({value})" for value, name in whole.items()}
-    return ClassNames(names, frozenset({0, *whole, *parts}))
+    known = frozenset({0, *whole, *parts})
+    above = (value for name, value in every if name.casefold() == _IGNORE and isinstance(value, int))
+    return ClassNames(names, known, next((value for value in above if value > max(known)), None))
 
 
 def _named_values(labels: dict[str, Any], file: Path) -> Iterator[tuple[str, int | list[int]]]:

@@ -31,10 +31,13 @@ class Foreground:
     counts: NDArray[np.int64]
 
 
-def find_foreground(store: VolumeStore, rows: Sequence[int], *, most: int = MOST) -> Foreground:
+def find_foreground(
+    store: VolumeStore, rows: Sequence[int], *, most: int = MOST, classes: int | None = None
+) -> Foreground:
     """Look through the masks of `rows`, one at a time.
 
     Args:
+        classes: how many there are, with the background; what stands above them was not judged, and is passed by.
         most: voxels of each class of each scan that are kept, evenly drawn and always the same.
 
     Raises:
@@ -43,10 +46,11 @@ def find_foreground(store: VolumeStore, rows: Sequence[int], *, most: int = MOST
     found: dict[tuple[int, int], NDArray[np.int32]] = {}
     for row in sorted({int(row) for row in rows}):
         for label, voxels in _voxels(store.mask(row), most).items() if store.has_mask(row) else ():
-            found[row, label - 1] = voxels
+            if classes is None or label < classes:
+                found[row, label - 1] = voxels
     # segments of DICOM are numbers of their own, which `classes` does not name
-    classes = max([len(store.classes) - 1, 0, *(label + 1 for _, label in found)])
-    counts = np.zeros((len(store), classes), np.int64)
+    width = max([len(store.classes) - 1, 0, *(label + 1 for _, label in found)])
+    counts = np.zeros((len(store), width), np.int64)
     for place, voxels in found.items():
         counts[place] = len(voxels)
     starts = np.cumsum(counts).reshape(counts.shape) - counts

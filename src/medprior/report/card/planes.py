@@ -112,7 +112,7 @@ def legend(catalog: Catalog, classes: Sequence[str]) -> list[tuple[str, str]]:
     values = [value for value in catalog.mask_classes if value]
     masks = [f"mask, value {value:g}" for value in values] if len(values) > 1 else ["mask"] * len(values)
     if catalog.labels is not None and catalog.labels.kind == "segmentation":
-        masks = list(catalog.labels.names)
+        masks = [*catalog.labels.names, *["not judged"] * (len(values) > len(catalog.labels.names))]
     return [(name, _style(i)) for i, name in enumerate([*classes, *masks])]
 
 

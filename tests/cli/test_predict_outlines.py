@@ -42,7 +42,10 @@ def test_scans_are_outlined_and_the_same_command_keeps_them(
     assert "Outlining                    2/2 scans" in printed and "Outlined  2 of 2 scans" in printed
     table = (out / "predictions.csv").read_bytes()
     lines = list(csv.DictReader(table.decode().splitlines()))
-    assert list(lines[0]) == ["path", "member", "frame", "outline", "voxels_liver", "ml_liver", "reason", "remark"]
+    assert list(lines[0]) == [
+        "path", "member", "frame", "outline", "voxels_liver", "ml_liver", "familiar", "distance",
+        "reason", "remark",
+    ]  # fmt: skip
     for line in lines:
         labels = np.asanyarray(nib.load(out / line["outline"]).dataobj)
         assert int(line["voxels_liver"]) == (labels == 1).sum()

@@ -4,13 +4,16 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from medprior.backbones.factory import create_encoder
 from medprior.errors import RunError
 from medprior.tasks.outliner import Outliner, fingerprint, is_outliner
+from medprior.tasks.predictor import learn_familiarity
 from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
+from medprior.training.windowfeatures import MOST_WINDOWS, spread
 
 FACTS = Outliner(
     names=("left", "right"), values=(0, 3, 7), shape=(16, 16), spacing=(2.0, 1.5), channels=3, spatial_dims=2,
@@ -61,6 +64,32 @@ def test_a_folder_that_does_not_say_whether_its_decoder_sees_the_image_has_one_t
     assert facts == FACTS
     pixels = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(again(pixels), model(pixels), rtol=0, atol=0)
+
+
+def test_how_far_a_scan_may_lie_comes_back_and_goes_with_another_model(saved: tuple[Path, Segmenter]) -> None:
+    folder, model = saved
+    assert Outliner.load(folder)[0].familiarity is None
+    features = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    familiarity = learn_familiarity(features)
+    dataclasses.replace(FACTS, familiarity=familiarity).save(folder, model)
+    again = Outliner.load(folder)[0].familiarity
+    assert again is not None and again.limit == familiarity.limit
+    np.testing.assert_array_equal(again.distances(features), familiarity.distances(features))
+    (folder / "familiarity.npz").write_bytes((folder / "familiarity.npz").read_bytes()[:100])
+    with pytest.raises(RunError, match="no outliner can be read"):
+        Outliner.load(folder)
+    FACTS.save(folder, model)
+    assert Outliner.load(folder)[0].familiarity is None
+
+
+@pytest.mark.parametrize(("lengths", "count"), [((16, 16), 1), ((33, 16), 3), ((200, 200), MOST_WINDOWS), ((7, 60), 4)])
+def test_windows_are_spread_over_a_scan(lengths: tuple[int, int], count: int) -> None:
+    shape = (min(16, lengths[0]), 16)
+    places = spread(lengths, shape)
+    assert len(places) == count and len({tuple((s.start, s.stop) for s in place) for place in places}) == count
+    for axis, (length, side) in enumerate(zip(lengths, shape, strict=True)):
+        assert all(0 <= place[axis].start < place[axis].stop == place[axis].start + side <= length for place in places)
+        assert {0, length} <= {edge for place in places for edge in (place[axis].start, place[axis].stop)}
 
 
 def test_grey_is_shown_to_a_model_of_colour_as_colour(saved: tuple[Path, Segmenter]) -> None:

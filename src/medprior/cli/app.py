@@ -291,12 +291,12 @@ def predict(
     out: o.Out = Path("out"),
     anyway: Annotated[
         bool,
-        typer.Option("--anyway", help="Classify also scans unlike those it was trained on; outlines refuse none."),
+        typer.Option("--anyway", help="Also take scans unlike those it was trained on."),
     ] = False,
 ) -> None:
     """Use a model on new scans: predictions.csv, and a label map of every scan where it has learnt to outline.
 
-    A classifier refuses scans unlike those of its training. Label maps lie below OUT/outlines, named as their scans and
+    Scans unlike those of its training are refused, with the reason in the table. Label maps lie below OUT/outlines, named as their scans and
     in their space; those that the same model drew before are kept.
     """
     from medprior.study.takehome.prediction import predict_scans

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
+import numpy as np
 from torch import Tensor
 
 from medprior.backbones.weights import DESCRIPTION as ENCODER
@@ -16,10 +18,11 @@ from medprior.data.volumestore.plan import content_key
 from medprior.data.volumestore.resample import Spacing
 from medprior.errors import RunError
 from medprior.files import digest, make_folder, replace_file, write_json
+from medprior.tasks.predictor import Familiarity
 from medprior.tasks.segmentation import Segmentation, Segmenter, make_decoder
 
 SCHEMA = 1
-FACTS, WEIGHTS = "outliner.json", "decoder.safetensors"
+FACTS, WEIGHTS, FAMILIAR = "outliner.json", "decoder.safetensors", "familiarity.npz"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Outliner:
         mirrored: whether answers are averaged over mirrored windows.
         origin: how it was chosen.
         sees_image: whether its decoder sees the image beside the encoder's maps; `save` asks the decoder itself.
+        familiarity: how far a scan may lie from those of the training; None where these were too few to say.
     """
 
     names: tuple[str, ...]
@@ -53,17 +57,20 @@ class Outliner:
     mirrored: bool
     origin: Mapping[str, object]
     sees_image: bool = False
+    familiarity: Familiarity | None = field(default=None, compare=False)
 
     def save(self, folder: Path, model: Segmenter) -> None:
-        """Write `outliner.json` and the decoder beside the encoder."""
+        """Write `outliner.json`, the decoder and the measure of familiarity beside the encoder."""
         from safetensors.torch import save_file
 
         make_folder(folder)
         save_encoder(model.encoder, folder)
         with replace_file(folder / WEIGHTS) as aside:
             save_file({k: v.contiguous().cpu() for k, v in model.decoder.state_dict().items()}, aside)
-        facts = replace(self, sees_image=model.decoder.sees_image)
-        write_json(folder / FACTS, {"schema": SCHEMA, **asdict(facts)})
+        _keep(self.familiarity, folder / FAMILIAR)
+        facts = asdict(replace(self, sees_image=model.decoder.sees_image, familiarity=None))
+        del facts["familiarity"]
+        write_json(folder / FACTS, {"schema": SCHEMA, **facts})
 
     @classmethod
     def load(cls, folder: Path) -> tuple[Outliner, Segmenter]:
@@ -77,8 +84,8 @@ class Outliner:
             schema = facts.pop("schema", None)
             sequences = {name: tuple(facts[name]) for name in ("names", "values", "shape", "ct_window")}
             spacing = tuple(facts["spacing"]) if isinstance(facts["spacing"], list) else facts["spacing"]
-            found = cls(**facts | sequences | {"spacing": spacing})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found = cls(**facts | sequences | {"spacing": spacing}, familiarity=_kept(folder / FAMILIAR))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
             what = f"no outliner can be read here ({type(error).__name__})"
             raise RunError(what, where=str(folder), do="Give the best/ folder of a finished run") from error
         if schema != SCHEMA:
@@ -97,6 +104,23 @@ class Outliner:
             what = f"the decoder cannot be read ({type(error).__name__})"
             raise RunError(what, where=str(folder / WEIGHTS), do="Repeat the run") from error
         return _Taking(encoder, decoder).eval().requires_grad_(False)
+
+
+def _keep(familiarity: Familiarity | None, file: Path) -> None:
+    """Write it, or remove what another model left."""
+    if familiarity is None:
+        file.unlink(missing_ok=True)
+        return
+    with replace_file(file) as aside, aside.open("wb") as stream:
+        np.savez(stream, mean=familiarity.mean, precision=familiarity.precision, limit=familiarity.limit)
+
+
+def _kept(file: Path) -> Familiarity | None:
+    """What was written; models of older versions have none."""
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as found:
+        return Familiarity(found["mean"], found["precision"], float(found["limit"]))
 
 
 class _Taking(Segmenter):

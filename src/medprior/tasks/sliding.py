@@ -52,15 +52,15 @@ def slide(
     """
     _check(volume, patch, overlap, flips, at_once)
     batch = volume if volume.dim() == len(patch) + 2 else volume.unsqueeze(0)
-    padded, inside = _padded(batch, patch)
+    whole, inside = padded(batch, patch)
     weight = _weights(patch, volume.device)
-    places = _places(padded.shape[2:], patch, overlap)
-    total, weights = torch.zeros((), device=volume.device), torch.zeros(padded.shape[2:], device=volume.device)
+    places = _places(whole.shape[2:], patch, overlap)
+    total, weights = torch.zeros((), device=volume.device), torch.zeros(whole.shape[2:], device=volume.device)
     for first in range(0, len(places), at_once):
         some = places[first : first + at_once]
-        logits = _mirrored(torch.cat([padded[_ALL + place] for place in some]), predict, flips).to(weight)
+        logits = _mirrored(torch.cat([whole[_ALL + place] for place in some]), predict, flips).to(weight)
         if first == 0:
-            total = total.new_zeros(len(batch), logits.shape[1], *padded.shape[2:])
+            total = total.new_zeros(len(batch), logits.shape[1], *whole.shape[2:])
         answers = logits.reshape(len(some), len(batch), *logits.shape[1:])
         for place, answer in zip(some, answers, strict=True):
             total[_ALL + place] += answer * weight
@@ -81,7 +81,7 @@ def _places(lengths: Sequence[int], patch: Sequence[int], overlap: float) -> lis
     return list(product(*along))
 
 
-def _padded(batch: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
+def padded(batch: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
     """At least `patch` long along every axis, and where the volume lies in it."""
     lengths = batch.shape[2:]
     missing = [max(0, side - n) for n, side in zip(lengths, patch, strict=True)]

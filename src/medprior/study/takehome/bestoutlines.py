@@ -13,11 +13,16 @@ from medprior.progress import Progress, silent
 from medprior.study.arms import Cell, Grid
 from medprior.study.canvas import common_modality
 from medprior.study.cells import INNER_FOLDS, Bench, hold_out, start_encoder
-from medprior.study.outlining import annotated, score_outlines, train_segmenter
+from medprior.study.outlining import annotated, score_outlines, train_segmenter, volumes_of
 from medprior.study.pretraining import seed_of
 from medprior.tasks.outliner import Outliner
+from medprior.tasks.predictor import Familiarity, learn_familiarity
 from medprior.tasks.segmentation import Segmenter
-from medprior.training.interrupt import Stop, never
+from medprior.training.interrupt import Stop, check, never
+from medprior.training.windowfeatures import scan_features
+
+FEWEST_SCANS, MOST_SCANS = 10, 60
+"""Scans from which it is learnt how far is too far: fewer say nothing, more say little more."""
 
 
 def take_home_outliner(
@@ -50,14 +55,16 @@ def take_home_outliner(
         everything = annotated(ground, np.flatnonzero(ground.catalog.table["labelled"].to_numpy()))
         model = _fitted(bench, cell, everything, stop)
         bar.advance()
+    familiarity = _familiarity(bench, model, progress, stop)
     origin: dict[str, object] = {
         "arm": cell.arm,
         "encoder": cell.backbone,
         "adaptation": cell.adaptation,
         "chosen_by": why,
         "annotated_scans": len(everything),
+        "unfamiliar_scans": "refused" if familiarity is not None else f"not told: fewer than {FEWEST_SCANS} scans",
     }
-    _outliner(bench, origin).save(folder, model)
+    _outliner(bench, origin, familiarity).save(folder, model)
     return origin
 
 
@@ -74,11 +81,28 @@ def _dice(bench: Bench, model: Segmenter, rows: NDArray[np.int64], stop: Stop) -
     return float(value)
 
 
-def _outliner(bench: Bench, origin: dict[str, object]) -> Outliner:
+def _familiarity(bench: Bench, model: Segmenter, progress: Progress, stop: Stop) -> Familiarity | None:
+    """How far a scan may lie from those of the study, annotated or not; None where these are too few to say."""
+    ground, store = bench.ground, volumes_of(bench)
+    rows = ground.usable(np.setdiff1d(np.arange(len(ground.catalog)), ground.pool))
+    if len(rows) < FEWEST_SCANS:
+        return None
+    some = np.random.default_rng(0).permutation(rows)[:MOST_SCANS]
+    found = []
+    with progress.task("Learning which scans are familiar", len(some), "scans") as bar:
+        for row in np.sort(some).tolist():
+            check(stop)
+            found.append(scan_features(model, store, row, ground.base.shape))
+            bar.advance()
+    return learn_familiarity(np.stack(found))
+
+
+def _outliner(bench: Bench, origin: dict[str, object], familiarity: Familiarity | None) -> Outliner:
     ground, settings = bench.ground, bench.settings
+    masks = [mask["values"] for mask in ground.catalog.table["mask"] if mask is not None]
     return Outliner(
         names=ground.task.names,
-        values=written_values(mask["values"] for mask in ground.catalog.table["mask"] if mask is not None),
+        values=written_values(masks)[: ground.task.outputs],
         shape=ground.base.shape,
         spacing=ground.volumes.index.settings.spacing,
         channels=ground.channels,
@@ -89,4 +113,5 @@ def _outliner(bench: Bench, origin: dict[str, object]) -> Outliner:
         overlap=settings.adapt.overlap,
         mirrored=settings.adapt.mirrored,
         origin=origin,
+        familiarity=familiarity,
     )

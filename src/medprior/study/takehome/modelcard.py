@@ -107,7 +107,8 @@ def _purpose(outcome: Outcome) -> list[str]:
 
 
 def _limits_of_use(outcome: Outcome) -> list[str]:
-    refuses = "" if outcome.ground.outlined else " It refuses scans that look unlike those of its training, not all."
+    checks = outcome.best.get("unfamiliar_scans", "refused") == "refused"
+    refuses = " It refuses scans that look unlike those of its training, not all." if checks else ""
     return [
         "- Diagnosis, treatment, triage, or any decision on a patient: it is not a medical device, and nobody has "
         "tested it as one.",

@@ -13,6 +13,8 @@ from medprior.data.catalog import Catalog
 from medprior.study.takehome.predicted import as_csv
 from medprior.tasks.outliner import Outliner
 
+UNLIKE = "unlike the scans this model was trained on"
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -23,23 +25,28 @@ class Outline:
         voxels: of each class beside the background.
         reason: why there is none.
         kept: whether it was there before.
+        far: how far the scan lies from those of the training, as a share of what is familiar; NaN where unknown.
     """
 
     file: str = ""
     voxels: tuple[int, ...] = ()
     reason: str = ""
     kept: bool = False
+    far: float = math.nan
 
 
 def table_of(catalog: Catalog, outliner: Outliner, drawn: list[Outline]) -> str:
     """CSV of a line for each scan, then one for each file that gave none.
 
     The columns: path, member, frame, outline, of each class its voxels and ml (of images pixels and mm2, empty where
-    the spacing is unknown), reason (why there is no outline) and remark (what to beware of in the one there is).
+    the spacing is unknown), familiar and distance (whether the scan is like those of the training, and how far it lies
+    from them as a share of the limit; empty where that is unknown), reason (why there is no outline) and remark (what
+    to beware of in the one there is).
     """
     both = ("voxels", "ml") if outliner.spatial_dims == 3 else ("pixels", "mm2")
     header = ["path", "member", "frame", "outline"]
-    header += [f"{unit}_{name}" for name in outliner.names for unit in both] + ["reason", "remark"]
+    header += [f"{unit}_{name}" for name in outliner.names for unit in both]
+    header += ["familiar", "distance", "reason", "remark"]
     doubts = defaultdict[str, list[str]](list)
     rest: list[list[object]] = []
     for problem in catalog.problems.itertuples():
@@ -48,10 +55,12 @@ def table_of(catalog: Catalog, outliner: Outliner, drawn: list[Outline]) -> str:
             rest.append([problem.path, *[""] * (len(header) - 3), problem.reason, ""])
     lines: list[list[object]] = []
     for scan, outline in zip(catalog.table.to_dict("records"), drawn, strict=True):
-        remarks = [*_remarks(outliner, scan), *doubts[scan["path"]]] if outline.file else []
+        unlike = [UNLIKE] if outline.far > 1 else []
+        remarks = [*unlike, *_remarks(outliner, scan), *doubts[scan["path"]]] if outline.file else []
         measured = _measured(outline.voxels, scan) if outline.file else [""] * 2 * len(outliner.names)
         place = [scan["path"], scan["member"], scan["frame"]]
-        lines.append([*place, outline.file, *measured, outline.reason, "; ".join(remarks)])
+        familiar = ["", ""] if math.isnan(outline.far) else ["no" if outline.far > 1 else "yes", f"{outline.far:.2f}"]
+        lines.append([*place, outline.file, *measured, *familiar, outline.reason, "; ".join(remarks)])
     return as_csv(header, [*lines, *rest])
 
 

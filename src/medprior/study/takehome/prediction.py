@@ -42,7 +42,7 @@ def predict_scans(
         OutputError: no space, no permission.
     """
     if is_outliner(folder):
-        return outline_scans(folder, scans, out, progress=progress)
+        return outline_scans(folder, scans, out, anyway=anyway, progress=progress)
     predictor = Predictor.load(folder)
     make_folder(out)
     catalog = build_catalog(scans, progress=progress)

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,33 @@ def replace_file(path: Path) -> Iterator[Path]:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(path: Path, known: Collection[str]) -> Iterator[Path]:
+    """A folder to fill beside `path`; on success it takes the place of `path`, on failure nothing of it is left.
+
+    Args:
+        known: names of files that may be lost with the folder that stood there before.
+
+    Raises:
+        OutputError: `path` holds anything else; no space, no permission.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with said_plainly(path):
+        before = sorted(found.name for found in path.iterdir()) if path.exists() else []
+        foreign = [name for name in before if name not in known]
+        if foreign:
+            do = "Choose another --out"
+            raise OutputError(f"the folder holds other files, such as {foreign[0]}", where=str(path), do=do)
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            for name in before:
+                (path / name).unlink()
+            aside.replace(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

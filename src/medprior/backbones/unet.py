@@ -103,14 +103,14 @@ class UNetDecoder(nn.Module):
         return [head(x) for head, x in zip(self.heads, found[-len(self.heads) :], strict=True)]
 
     def _check(self, maps: Sequence[Tensor], image: Tensor | None) -> None:
-        covered = {
-            tuple(n * by for n, by in zip(found.shape[2:], stride, strict=True))
+        covered = {  # as int: where a graph is traced, shapes are tensors
+            tuple(int(n) * by for n, by in zip(found.shape[2:], stride, strict=True))
             for stride, found in zip(self.axis_strides, maps, strict=True)
         }
         if self.sees_image:
             if image is None:
                 raise ValueError("this decoder sees the image: give it")
-            covered.add(tuple(image.shape[2:]))
+            covered.add(tuple(map(int, image.shape[2:])))
         if len(covered) > 1:
             sizes = ", ".join(" x ".join(map(str, size)) for size in sorted(covered))
             raise SettingsError(

@@ -129,7 +129,7 @@ class VisionTransformer(Encoder):
         """
         if keep is not None:
             z = z.gather(1, keep.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
-        z = self.network.norm_pre(torch.cat([self._prefix(len(z)), z], dim=1))
+        z = self.network.norm_pre(torch.cat([self._prefix(z.shape[0]), z], dim=1))
         found: Tensor = self.network.norm(self.network.blocks(z))
         return found
 
@@ -137,7 +137,7 @@ class VisionTransformer(Encoder):
         patches = self.tokens(z, keep)[:, self.prefix :]
         if keep is not None:
             return [patches]
-        return [patches.transpose(1, 2).reshape(len(patches), -1, *(grid or self._grid(patches.shape[1])))]
+        return [patches.transpose(1, 2).reshape(patches.shape[0], -1, *(grid or self._grid(patches.shape[1])))]
 
     def layer_groups(self) -> list[list[str]]:
         return layer_groups(self.network)

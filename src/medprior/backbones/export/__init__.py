@@ -1,0 +1,1 @@
+"""Encoders in the forms of other libraries."""

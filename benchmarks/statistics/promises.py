@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grid
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from medprior.evaluation.intervals import FEWEST
 
@@ -31,7 +31,7 @@ class Promise:
         return self.low <= float(row[self.column]) <= self.high
 
     def surely_missed(self, row: Row) -> bool:
-        """Whether the 95% interval of the rate (Clopper and Pearson) lies outside altogether."""
+        """Whether the 95% interval of the rate lies outside altogether."""
         bounds = between(row, self.column)
         return bounds[1] < self.low or bounds[0] > self.high
 
@@ -78,10 +78,12 @@ PROMISES = [
 
 
 def between(row: Row, column: str) -> tuple[float, float]:
-    """The 95% interval of a rate, from the number of its studies."""
+    """The 95% interval of a rate (Clopper and Pearson), from the number of its studies."""
     studies = int(row["studies"])
-    found = binomtest(round(float(row[column]) * studies), studies).proportion_ci(0.95)
-    return float(found.low), float(found.high)
+    seen = round(float(row[column]) * studies)
+    low = betaincinv(seen, studies - seen + 1, 0.025) if seen else 0.0
+    high = betaincinv(seen + 1, studies - seen, 0.975) if seen < studies else 1.0
+    return float(low), float(high)
 
 
 def percent(rate: float, places: int = 1) -> str:

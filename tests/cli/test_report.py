@@ -120,7 +120,8 @@ def test_pixels_that_are_gone_are_said_and_everything_else_stays(
     assert "data:image/" in before and "data:image/" not in page
     sections = {one.partition('"')[0] for one in before.split('<section id="')[1:]}
     kept = {one.partition('"')[0] for one in page.split('<section id="')[1:]}
-    assert sections - kept == {"examples", "reconstructions", "views"} | ({"outlines"} & sections)
+    assert sections - kept == {"examples", "reconstructions", "views"} | ({"outlines", "saliency"} & sections)
+    assert ("saliency" in sections) == (kind == "classified")
     assert (run / "model-card.md").read_bytes() == (out / "model-card.md").read_bytes()
 
 

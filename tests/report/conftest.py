@@ -34,6 +34,7 @@ from medprior.report.embedding import Embedding
 from medprior.report.groups import GroupRow, Groups, ShortcutRow
 from medprior.report.reliability import Said
 from medprior.report.robustness import TITLES, Fallen, Robustness
+from medprior.report.saliency import Heated, HeatedImage, Saliency
 from medprior.study.results import Arm
 from medprior.study.verdict.embeddingmap import Colouring, EmbeddingMap
 from medprior.study.verdict.errorsnearby import Mistake, Neighbour
@@ -107,6 +108,7 @@ def made_up() -> ReportContent:
         groups=_groups(),
         robustness=_robustness(),
         embedding=_embedding(),
+        saliency=_saliency(images),
     )
 
 
@@ -328,6 +330,17 @@ def _embedding() -> Embedding:
     )
     images = phantoms(90, 40, seed=4)
     return Embedding(found, images, {3 * n: images[n] for n in range(90)})
+
+
+def _saliency(images: np.ndarray) -> Saliency:
+    """Heat on a grid of 4 x 4 cells; the last image is one of three planes."""
+    heat = np.random.default_rng(5).random((6, 4, 4)).astype(np.float32) ** 3
+    heat[:, 1, 2] = 1
+    flat = [[Heated("", images[n], heat[n])] for n in range(3)]
+    deep = [Heated(name, images[3 + n], heat[3 + n]) for n, name in enumerate(("axial", "coronal", "sagittal"))]
+    right = [HeatedImage(37 * n, "COVID", "COVID", 0.91 - 0.1 * n, flat[n]) for n in range(2)]
+    wrong = [HeatedImage(74, "COVID", "NonCOVID", 0.77, flat[2]), HeatedImage(111, "NonCOVID", "COVID", 0.55, deep)]
+    return Saliency("spark", 425, "Grad-CAM", (4, 4), right, wrong)
 
 
 def _results() -> list[dict[str, object]]:

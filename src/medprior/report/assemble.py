@@ -25,6 +25,7 @@ from medprior.report.content import (
     scans_of,
 )
 from medprior.report.groups import read_groups
+from medprior.report.heated import saliency_of
 from medprior.report.mapped import embedding_of
 from medprior.report.outlines import note_on_classes, outlines_of, scores_by_class
 from medprior.report.page import write_report
@@ -81,6 +82,7 @@ def content_of(outcome: Outcome) -> ReportContent:
         },
         limits=[*pixels_lost(outcome), *_collapses(outcome)],
         embedding=embedding_of(outcome),
+        saliency=saliency_of(outcome) if there else None,
         calibration=read_calibration(outcome.out, verdict, outcome.results.kind, outcome.results.names),
         groups=read_groups(outcome.out, verdict),
         robustness=read_robustness(outcome.out, verdict),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medprior.report.embedding import Embedding
     from medprior.report.groups import Groups
     from medprior.report.robustness import Robustness
+    from medprior.report.saliency import Saliency
 
 Images = npt.NDArray[np.uint8]
 """Pixels as they are drawn, (N, C, H, W) uint8; C = 1 is grey, C = 3 is colour."""
@@ -168,6 +169,7 @@ class ReportContent:
         groups: who fails, and what a model may rest on.
         robustness: what corrupted test images cost every arm.
         embedding: what the best pre-trained encoder makes of the labelled images, and what lies beside test errors.
+        saliency: where the answers of the best pre-trained arm are sensitive, for a few test images.
     """
 
     title: str
@@ -191,6 +193,7 @@ class ReportContent:
     groups: Groups | None = None
     robustness: Robustness | None = None
     embedding: Embedding | None = None
+    saliency: Saliency | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from medprior.report.embedding import embedding
 from medprior.report.gravity import by_gravity
 from medprior.report.groups import groups
 from medprior.report.robustness import robustness
+from medprior.report.saliency import saliency
 
 SIZE_LIMIT = 5_000_000
 IMAGE_SIDES = (224, 128, 64)
@@ -47,6 +48,7 @@ SECTIONS = (
     Section("robustness", "Corrupted images", robustness),
     Section("outlines", "Outlines", drawings.outlines),
     Section("embedding", "Embedding map", embedding),
+    Section("saliency", "Saliency", saliency),
     Section("examples", "Examples", sections.examples),
     Section("reconstructions", "Reconstructions", sections.reconstructions),
     Section("views", "Views", sections.views),

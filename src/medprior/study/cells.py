@@ -24,6 +24,7 @@ from medprior.study.ground import Ground, Resident
 from medprior.study.outlining import annotated, score_outlines, train_segmenter
 from medprior.study.pretraining import encoder_of, features_of, make_encoder, seed_of
 from medprior.study.results import CellResult
+from medprior.study.saliency import keep_heat_maps
 from medprior.tasks.classification import Classification
 from medprior.training.adapt import Classifier, Labelled, fit, pooled, predict, probabilities, said_of
 from medprior.training.corrupted import under_corruptions
@@ -155,13 +156,17 @@ def _classified(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[
         probe, features = _probe(bench, cell, rows, seed)
         held = calibrate(probe.out_of_fold, ground.targets[rows], task.kind)
         corrupted = _corrupted(bench, cell, lambda: _probed(bench, cell, probe), test, stop)
-        return _Made(rows, test, probe.predict_proba(features[test]), targets, 0, held, corrupted)
+        chances = probe.predict_proba(features[test])
+        keep_heat_maps(bench, cell, lambda: _headed(bench, cell, probe), test, chances)
+        return _Made(rows, test, chances, targets, 0, held, corrupted)
     model, steps, validation = _tuned(bench, cell, rows, seed, stop, tick)
     held = Calibration()
     if validation is not None:
         held = calibrate(_chances(bench, model, validation.rows), validation.targets, task.kind)
     corrupted = _corrupted(bench, cell, lambda: _told(model, task), test, stop)
-    return _Made(rows, test, _chances(bench, model, test), targets, steps, held, corrupted)
+    chances = _chances(bench, model, test)
+    keep_heat_maps(bench, cell, lambda: model, test, chances)
+    return _Made(rows, test, chances, targets, steps, held, corrupted)
 
 
 def _outlined(bench: Bench, cell: Cell, seed: int, stop: Stop, tick: Callable[[], None]) -> _Made:
@@ -199,6 +204,12 @@ def _told(model: Classifier, task: Classification) -> Chances:
 def _probed(bench: Bench, cell: Cell, probe: Probe) -> Chances:
     encoder = start_encoder(bench, cell, seed=0).eval()
     return lambda pixels: probe.predict_proba(said_of(pooled(encoder), pixels).numpy())
+
+
+def _headed(bench: Bench, cell: Cell, probe: Probe) -> Classifier:
+    """A probe as the model that it makes of its encoder."""
+    encoder = start_encoder(bench, cell, seed=0)
+    return Classifier(encoder, bench.ground.classification.head(encoder.embed_dim, probe).to(bench.store.device))
 
 
 def _probe(bench: Bench, cell: Cell, rows: NDArray[np.int64], seed: int) -> tuple[Probe, NDArray[np.float32]]:

@@ -68,11 +68,13 @@ def wrong_answers(cells: list[CellResult], names: tuple[str, ...]) -> list[Wrong
     if not cells:
         return []
     chances = np.mean([cell.scores for cell in cells], axis=0)
-    targets, rows = cells[0].targets, cells[0].rows
-    found = (
-        _of_classes(chances, targets, rows, names) if targets.ndim == 1 else _of_labels(chances, targets, rows, names)
-    )
-    return sorted(found, key=lambda one: (-one.chance, one.row))
+    return wrongly_answered(chances, cells[0].targets, cells[0].rows, names)
+
+
+def wrongly_answered(chances: Array, targets: Array, rows: Array, names: tuple[str, ...]) -> list[Wrong]:
+    """Wrong answers among chances (N, K) of the catalog rows (N,), targets as in `metrics`; the surest first."""
+    work = _of_classes if targets.ndim == 1 else _of_labels
+    return sorted(work(chances, targets, rows, names), key=lambda one: (-one.chance, one.row))
 
 
 def _of_classes(chances: Array, targets: Array, rows: Array, names: tuple[str, ...]) -> list[Wrong]:

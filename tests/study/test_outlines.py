@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from medprior.study.outlining import (
 )
 from medprior.study.pretraining import run_pretraining
 from medprior.study.study import Outcome, run_study
+from medprior.study.takehome.outlinetable import UNLIKE
+from medprior.study.takehome.prediction import predict_scans
 from medprior.tasks.outliner import Outliner
 from medprior.tasks.segmentation import Segmenter
 from medprior.training.segment import predict_logits
@@ -83,6 +87,36 @@ def test_the_segmenter_taken_home_is_whole(outcome: Outcome) -> None:
     bench = Bench(outcome.ground, store, outcome.settings, {}, outcome.out)
     found = score_outlines(bench, model, annotated(outcome.ground, np.arange(2)))
     assert found.scores.shape == (2, 10, 3) and np.isfinite(found.scores[:, 0, 0]).all()
+
+
+def test_a_scan_beyond_the_limit_is_refused_with_the_reason(outcome: Outcome, cohort: Path, tmp_path: Path) -> None:
+    """A scan that the study knew, under its own limit and under half of what it would need."""
+    scans, out, best = tmp_path / "scans", tmp_path / "out", tmp_path / "best"
+    scans.mkdir()
+    shutil.copytree(outcome.out / "best", best)
+    known = sorted(cohort.rglob("*.nii.gz"), key=lambda file: ("mask" in str(file) or "label" in str(file), file))[0]
+    shutil.copy(known, scans / "known.nii.gz")
+
+    def predicted(**how: bool) -> dict[str, str]:
+        done = predict_scans(best, scans, out, **how)
+        (line,) = csv.DictReader((out / "predictions.csv").read_text().splitlines())
+        assert bool(line["outline"]) == bool(done.predicted)
+        assert any("--anyway" in said for said in done.lines) == bool(line["reason"])
+        return line
+
+    found = predicted()
+    assert found["familiar"] == "yes" and found["outline"] and float(found["distance"]) < 1
+    outliner, model = Outliner.load(best)
+    assert outliner.familiarity is not None and outliner.origin["unfamiliar_scans"] == "refused"
+    strict = replace(outliner.familiarity, limit=outliner.familiarity.limit * float(found["distance"]) / 2)
+    replace(outliner, familiarity=strict).save(best, model)
+    shutil.rmtree(out)
+    refused = predicted()
+    assert (refused["familiar"], refused["reason"], refused["outline"]) == ("no", UNLIKE, "")
+    assert float(refused["distance"]) == pytest.approx(2, rel=0.02)
+    asked = predicted(anyway=True)
+    assert asked["outline"] and asked["remark"].startswith(UNLIKE) and asked["familiar"] == "no"
+    assert predicted() == asked  # what was drawn stays, and so does what was said of it
 
 
 def test_the_worst_the_middle_and_the_best_are_kept_for_the_report(outcome: Outcome) -> None:

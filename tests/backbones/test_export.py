@@ -113,7 +113,7 @@ def test_a_target_that_cannot_is_refused_with_those_that_can() -> None:
         encoder_form(encoder("resnet18", 2), "torchvison")
 
 
-@pytest.mark.parametrize("name", ["cls_token", "blocks.3.norm2.bias", "norm.weight", "blocks.5.attn.proj.bias"])
+@pytest.mark.parametrize("name", ["cls_token", "blocks.5.attn.proj.bias"])
 def test_one_weight_that_is_off_fails_the_check(name: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

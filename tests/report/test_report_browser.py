@@ -224,7 +224,7 @@ def test_on_paper_it_is_dark_on_light_with_every_arm_and_no_controls(visit: Any)
 def test_pictures_are_loaded(visit: Any) -> None:
     page = visit()
     loaded = page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
-    assert len(loaded) == 24 + 12 + 15 + 12 + 10 + 1 and all(loaded)
+    assert len(loaded) == 24 + 12 + 15 + 12 + 10 + 1 + 12 and all(loaded)
 
 
 def _walk_to(page: Any, selector: str) -> None:

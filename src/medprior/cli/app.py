@@ -16,6 +16,7 @@ from medprior import __version__
 from medprior.cli import options as o
 from medprior.cli.bench import bench
 from medprior.cli.display import Terminal
+from medprior.cli.export import export
 from medprior.cli.paper import print_run
 from medprior.cli.report import report_run
 from medprior.cli.shared import place_of, shared_command
@@ -83,7 +84,8 @@ def _usage(error: Exception) -> int:
         given: str = getattr(error, "option_name", "")
         message = _with_nearest(f"unknown option {given}", given, [n for p in context.command.params for n in p.opts])
     elif kind == "MissingParameter" and context and getattr(error, "param", None):
-        name = str(getattr(error, "param").name).upper()  # noqa: B009 - typer's own click is not typed
+        param = getattr(error, "param")  # noqa: B009 - typer's own click is not typed
+        name = param.opts[0] if param.opts[0].startswith("-") else str(param.name).upper()
         message = f"{context.command_path} needs {name} (medprior {context.command.name} --help)"
     elif message.startswith("No such command") and context:
         given = message.split("'")[1]
@@ -296,8 +298,8 @@ def predict(
 ) -> None:
     """Use a model on new scans: predictions.csv, and a label map of every scan where it has learnt to outline.
 
-    Scans unlike those of its training are refused, with the reason in the table. Label maps lie below OUT/outlines, named as their scans and
-    in their space; those that the same model drew before are kept.
+    Scans unlike those of its training are refused, with the reason in the table. Label maps lie below OUT/outlines,
+    named as their scans and in their space; those that the same model drew before are kept.
     """
     from medprior.study.takehome.prediction import predict_scans
 
@@ -322,6 +324,7 @@ def embed(
 
 app.command()(bench)
 app.command()(suggest)
+app.command()(export)
 app.command("report")(report_run)
 app.command("print")(print_run)
 

@@ -27,7 +27,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 def test_a_folder_is_measured_and_told(
     tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    import torch
+
+    before = torch.get_num_threads()
     assert run(monkeypatch, cohort.parent, *QUICK, "--out", tmp_path) == 0
+    assert torch.get_num_threads() == before
     told = json.loads((tmp_path / "bench.json").read_text())
     printed = capsys.readouterr().out
     assert told["asked"]["method"] == "mae" and told["scans"] == {"count": 60, "generated": False, "stored_size": 64}
@@ -56,11 +60,3 @@ def test_wrong_words_are_answered_before_any_work(
     printed = capsys.readouterr()
     assert said in printed.err and "Traceback" not in printed.err
     assert not list(tmp_path.rglob("*.npy"))
-
-
-def test_one_thread_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import torch
-
-    before = torch.get_num_threads()
-    assert run(monkeypatch, *QUICK, "--out", tmp_path) == 0
-    assert torch.get_num_threads() == before

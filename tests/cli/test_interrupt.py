@@ -13,7 +13,7 @@ from pathlib import Path
 def test_ctrl_c_and_resume(cohort: Path, tmp_path: Path) -> None:
     settings = [
         "pretrain.steps=60", "adapt.steps=3", "study.folds=2", "study.repeats=1", "study.threads=1", "study.workers=1",
-        "mae.decoder_width=32", "mae.decoder_depth=1",
+        "mae.decoder_width=32", "mae.decoder_depth=1", "adapt.adaptations=[probe]", "study.corruptions=false",
     ]  # fmt: skip
     options = [
         "--label",

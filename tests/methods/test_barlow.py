@@ -18,7 +18,7 @@ from medprior.views.view import View
 def test_the_loss_is_invariance_plus_redundancy_scaled() -> None:
     facts = DataFacts(10, 1, 2, 32, (0.5,), (0.25,))
     overrides = {"projection": (24, 16), "redundancy": 0.3, "scale": 0.5}
-    method = create_method("barlow", create_encoder("resnet18", 1, 2, 32), overrides=overrides, facts=facts).eval()
+    method = create_method("barlow", create_encoder("test_resnet", 1, 2, 32), overrides=overrides, facts=facts).eval()
     assert isinstance(method, BarlowTwins)
     valid, affine = torch.ones(6, 1, 32, 32, dtype=torch.bool), torch.eye(2, 3).expand(6, -1, -1)
     views = [View(torch.rand(6, 1, 32, 32), valid, affine) for _ in range(2)]

@@ -185,7 +185,7 @@ def test_the_last_layer_stays_for_exactly_its_share_of_the_steps(optimizer: str)
         assert torch.equal(method.teacher.module.projector.last.weight, before) == (step < 2), step
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "vit_micro_patch8"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "vit_micro_patch8"])
 def test_it_is_compiled_once_while_the_last_layer_thaws_and_the_temperature_rises(backbone: str) -> None:
     method = make(backbone, frozen=0.1, teacher_rise=0.3)
     counter = CompileCounter()

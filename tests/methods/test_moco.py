@@ -27,7 +27,7 @@ torch.save(outcome(slice(4 * me, 4 * me + 4)), f"{folder}/{me}.pt")
 
 
 def make(
-    backbone: str = "resnet18", size: int = 32, preset: str = "small", count: int = 100, **settings: object
+    backbone: str = "test_resnet", size: int = 32, preset: str = "small", count: int = 100, **settings: object
 ) -> MoCo:
     encoder = create_encoder(backbone, 1, 2, size, seed=0)
     facts = DataFacts(count, 1, 2, size, (0.5,), (0.25,))

@@ -22,7 +22,9 @@ from medprior.views.view import View
 SMALL = {"prototypes": 12, "projection": (24, 16), "local_count": 2, "queue": 0, "frozen_steps": 0}
 
 
-def make(backbone: str = "resnet18", size: int = 64, dims: int = 2, preset: str = "small", **settings: object) -> SwAV:
+def make(
+    backbone: str = "test_resnet", size: int = 64, dims: int = 2, preset: str = "small", **settings: object
+) -> SwAV:
     encoder = create_encoder(backbone, 1, dims, size, seed=0)
     facts = DataFacts(100, 1, dims, size, (0.5,), (0.25,))
     method = create_method("swav", encoder, preset, SMALL | settings, facts=facts)
@@ -102,7 +104,7 @@ def test_each_size_takes_one_pass_and_the_projector_sees_all() -> None:
     method.encoder.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
     method.projector.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
     method(views_of(method), batch_of())
-    assert seen == [(8, 1, 64, 64), (8, 1, 32, 32), (16, 512)]
+    assert seen == [(8, 1, 64, 64), (8, 1, 32, 32), (16, method.encoder.embed_dim)]
 
 
 @pytest.mark.parametrize(("small", "queue"), [(0, 0), (2, 0), (2, 8)])

@@ -25,7 +25,7 @@ torch.save(outcome(slice(4 * me, 4 * me + 4)), f"{folder}/{me}.pt")
 """
 
 
-def make(backbone: str = "resnet18", size: int = 32, **settings: object) -> TiCo:
+def make(backbone: str = "test_resnet", size: int = 32, **settings: object) -> TiCo:
     encoder = create_encoder(backbone, 1, 2, size, seed=0)
     facts = DataFacts(100, 1, 2, size, (0.5,), (0.25,))
     method = create_method("tico", encoder, overrides={"projection": (24, 16)} | settings, facts=facts)

@@ -27,7 +27,7 @@ def test_it_is_compiled_once_and_gives_what_it_gave(name: str) -> None:
     views = [View(torch.rand(4, 1, 32, 32), valid, affine) for _ in range(2)]
     losses = []
     for compiles in (False, True):
-        method = create_method(name, create_encoder("resnet18", 1, 2, 32, seed=0), facts=facts).train()
+        method = create_method(name, create_encoder("test_resnet", 1, 2, 32, seed=0), facts=facts).train()
         forward = torch.compile(method, backend=count, fullgraph=True) if compiles else method
         optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-3)
         for step in range(3):
@@ -45,7 +45,7 @@ def test_it_is_compiled_once_and_gives_what_it_gave(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_two_views_of_one_size_are_drawn_alike(name: str) -> None:
     facts = DataFacts(10, 1, 2, 32, (0.5,), (0.25,))
-    method = create_method(name, create_encoder("resnet18", 1, 2, 32), facts=facts)
+    method = create_method(name, create_encoder("test_resnet", 1, 2, 32), facts=facts)
     base = base_recipe("CT", 32)
     plan = method.views(base)
     assert [spec.recipe for spec in plan.specs] == [base.contrastive()] * 2

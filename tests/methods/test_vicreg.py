@@ -11,7 +11,7 @@ from medprior.views.view import View
 def test_the_loss_is_its_weighted_terms_and_each_is_told() -> None:
     facts = DataFacts(10, 1, 2, 32, (0.5,), (0.25,))
     overrides = {"projection": (24, 16), "invariance": 2.0, "variance": 3.0, "covariance": 5.0}
-    method = create_method("vicreg", create_encoder("resnet18", 1, 2, 32), overrides=overrides, facts=facts).eval()
+    method = create_method("vicreg", create_encoder("test_resnet", 1, 2, 32), overrides=overrides, facts=facts).eval()
     assert isinstance(method, VICReg)
     valid, affine = torch.ones(6, 1, 32, 32, dtype=torch.bool), torch.eye(2, 3).expand(6, -1, -1)
     views = [View(torch.rand(6, 1, 32, 32), valid, affine) for _ in range(2)]

@@ -87,7 +87,7 @@ def test_random_crops_belong_to_the_scan_and_the_step_and_reach_everywhere() -> 
 
 def test_views_of_another_size_give_the_same_places() -> None:
     """As crops of 96 pixels become 64: what overlaps is told before they are resized."""
-    method = make(crops=2, backbone="resnet18", size=32)
+    method = make(crops=2, backbone="test_resnet", size=32)
     cuts = method.cut(numbered(2), batch_at([0, 1]))
     assert cuts.pixels.shape == (11 * 2, 1, 32, 32) and cuts.overlap.sum(2).tolist() == [[1, 1], [1, 1]]
 

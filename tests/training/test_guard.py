@@ -29,7 +29,7 @@ from medprior.training.run import Run
 from medprior.views.recipe import base_recipe
 from medprior.views.view import View
 
-BACKBONES = {"simclr": "resnet18", "mae": "test_vit"}
+BACKBONES = {"simclr": "test_resnet", "mae": "test_vit"}
 BAD = 7
 NAN = float("nan")
 

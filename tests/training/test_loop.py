@@ -36,7 +36,7 @@ from medprior.views.recipe import base_recipe
 SMALL = {"simclr": {}, "mae": {"decoder_width": 48, "decoder_depth": 1, "decoder_heads": 3}}
 STEPS = 8
 CPU = torch.device("cpu")
-BACKBONES = {"simclr": "resnet18", "mae": "test_vit"}
+BACKBONES = {"simclr": "test_resnet", "mae": "test_vit"}
 
 
 @pytest.fixture(scope="module")

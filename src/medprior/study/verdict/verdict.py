@@ -48,7 +48,7 @@ def make_verdict(results: StudyResults, *, facts: Mapping[str, Any]) -> dict[str
         "test_patients": len(np.unique(patients)),
         "arms": [_standing(findings, arm, b) for arm in findings.arms for b in findings.budgets(arm)],
         "labels_saved": [_saving(saving) for saving in findings.savings()],
-        "trivial": trivial_rows(answers),
+        **({"trivial": trivial_rows(answers)} if answers else {}),
         "sentences": sentences(findings, words),
         "warnings": [*trivial_warning(findings, answers, words), *_warnings(findings, facts)],
     }

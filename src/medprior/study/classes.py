@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from medprior.evaluation import patientmeans
-from medprior.evaluation.intervals import Interval, interval
+from medprior.evaluation.intervals import Interval
 from medprior.evaluation.metrics import Kind, measured_columns, one_versus_rest
 from medprior.evaluation.segmentation import METRICS, Metric, Scores
 from medprior.evaluation.yardstick import unpacked
 from medprior.study.results import Arm, CellResult, StudyResults
+from medprior.study.verdict.findings import Findings
 
 if TYPE_CHECKING:
     import pandas
@@ -48,15 +49,15 @@ class OutlineScore:
 
 
 def class_scores(results: StudyResults, budget: int) -> list[ClassScore]:
-    """AUROC of every class against the rest (of a binary task: its second class), for every arm at `budget`."""
-    chosen = range(1, 2) if results.kind == "binary" else range(len(results.names))
+    """AUROC of every class against the rest, for every arm at `budget`; none of two classes: theirs is the score."""
     found = []
-    for k in chosen:
+    for k in range(len(results.names)) if results.kind != "binary" else ():
         seen = of_class(results, k, budget)
         points = seen.points("auroc")
+        findings = Findings(seen, points, "auroc")
         for (arm, _), sample in points.samples.items():
             if np.isfinite(sample.mean):
-                found.append(ClassScore(arm, results.names[k], interval(sample, points.smallest)))
+                found.append(ClassScore(arm, results.names[k], findings.at(arm, budget)))
     return found
 
 

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from medprior.data.annotations.beside import (
     without_masks,
 )
 from medprior.data.annotations.drawings import FOREGROUND, find_drawings, part_names
+from medprior.data.annotations.geometry import oddities
 from medprior.data.annotations.masklabels import MOST_GREY, class_values
 from medprior.data.annotations.masks import pair_apart
 from medprior.data.annotations.targets import DATASET, ClassNames, LabelSpec, read_class_names
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 _NAMED = "Name each mask as its image: case_7.nii.gz, or in the manner of nnU-Net case_7.nii.gz for case_7_0000.nii.gz"
 _FEW = 4  # masks; among fewer a value that one of them has alone may be a class
-_UNLIKE = 1.5  # times; spacings that differ more are said
 
 
 def label_by_masks(
@@ -80,7 +80,7 @@ def label_by_masks(
     judged, unjudged = _judged(catalog, naming)
     names, more = _names(judged, naming, _coloured(catalog))
     catalog, grouped = _one_patient_each(catalog)
-    notes, doubts = _geometry(catalog)
+    notes, doubts = oddities(catalog)
     unknown = [] if catalog.patients_known or PATIENTS_UNKNOWN in catalog.warnings else [PATIENTS_UNKNOWN]
     return replace(
         _told(catalog, notes),
@@ -307,41 +307,6 @@ def _one_patient_each(catalog: Catalog) -> tuple[Catalog, list[str]]:
         return catalog, []
     said = f"{count:,} scans share masks, as channels of one examination do: those of one mask are one patient."
     return replace(catalog, table=catalog.table.assign(patient=objects(patients))), [said]
-
-
-def _geometry(catalog: Catalog) -> tuple[list[Note], list[str]]:
-    """What is odd about the sizes of labelled scans: volumes of one slice, and spacings that are unlike."""
-    table = catalog.table[catalog.table["mask"].notna()]
-    flat = [path for path, shape in zip(table["path"], table["shape"], strict=True) if len(shape) == 3 and 1 in shape]
-    advice = "give the whole volume, or save it as an image"
-    notes = [Note(path, "doubt", f"a volume of one slice: nothing can be learned across it; {advice}") for path in flat]
-    said = [f"Labelled volumes of one slice: {len(flat):,}."] if flat else []
-    for axes in (2, 3):
-        spaced = [(path, spacing) for path, spacing in zip(table["path"], table["spacing"], strict=True)
-                  if spacing is not None and len(spacing) == axes]  # fmt: skip
-        note, more = _unlike(spaced)
-        notes, said = [*notes, *note], [*said, *more]
-    return notes, said
-
-
-def _unlike(spaced: Sequence[tuple[str, Sequence[float]]]) -> tuple[list[Note], list[str]]:
-    """The scan whose spacing is furthest from the middle, where spacings differ by much."""
-    if not spaced:
-        return [], []
-    sizes = np.array([spacing for _, spacing in spaced], np.float64)
-    low, high = sizes.min(axis=0), sizes.max(axis=0)
-    if (high <= _UNLIKE * low).all():
-        return [], []
-    middle = np.median(sizes, axis=0)
-    odd = int(np.abs(np.log(sizes / middle)).max(axis=1).argmax())
-    advice = "set data.spacing, so that all are learned on one grid"
-    reason = f"its voxels have {_millimetres(sizes[odd])}, in the middle of all labelled scans {_millimetres(middle)}"
-    said = f"Spacings of labelled scans differ, from {_millimetres(low)} to {_millimetres(high)}: {advice}."
-    return [Note(spaced[odd][0], "doubt", f"{reason}; {advice}")], [said]
-
-
-def _millimetres(sizes: Any) -> str:
-    return f"{' x '.join(f'{size:.3g}' for size in sizes)} mm"
 
 
 def _left_out(catalog: Catalog) -> list[str]:

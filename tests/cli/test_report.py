@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medprior.cli import main
+from command_line import assigned, call
 from medprior.study.told import NAME as TOLD
 
 BRIEF = [
@@ -29,17 +28,6 @@ OUTLINE = [
     "adapt.crops=2", "adapt.overlap=0", "study.budgets=[4]", "study.seeds=1",
 ]  # fmt: skip
 WRITTEN = ("report.html", "model-card.md")
-
-
-def call(*words: object) -> None:
-    """The command line, outside of a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["medprior", *map(str, words)])
-        main()
-
-
-def assigned(words: list[str]) -> list[str]:
-    return [part for word in words for part in ("--set", word)]
 
 
 @pytest.fixture(scope="module")

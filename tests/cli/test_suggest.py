@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from medprior.cli import main
+from command_line import assigned, call
 from medprior.data.catalogfile import load_catalog
 from medprior.data.phantom import make_cohort
 
@@ -21,17 +20,6 @@ SMALL = [
 ]  # fmt: skip
 PRETRAIN = [word for word in SMALL if not word.startswith(("adapt", "study.folds", "study.repeats"))]
 LABELLED, IMAGES = 40, 60
-
-
-def call(*words: object) -> None:
-    """The command line, outside of a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["medprior", *map(str, words)])
-        main()
-
-
-def assigned(words: list[str]) -> list[str]:
-    return [part for word in words for part in ("--set", word)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from medprior.evaluation.measures import Estimate
 from medprior.evaluation.metrics import Kind, estimate, one_versus_rest
 from medprior.evaluation.probes import linear_probe
 from medprior.evaluation.strata import Strata, over_folds, smallest_class, strata_of
-from medprior.evaluation.subgroups import Fold, Model, nil
+from medprior.evaluation.subgroups import Fold, Model, luck_of, nil
 from medprior.evaluation.yardstick import Yardstick
 
 MOST_IMAGES = 5000
@@ -140,8 +140,7 @@ def within_groups(models: Sequence[Model], metric: str, yardstick: Yardstick, co
 def _sample(models: Sequence[Model], strata: Strata, scored: Sequence[Sequence[tuple[Array, Estimate]]]) -> Sample:
     """The scores of models over their folds, see `over_folds`."""
     values, moves = zip(*(over_folds(strata, folds) for folds in scored), strict=True)
-    seeds, runs = (np.array([getattr(model, name) for model in models]) for name in ("seed", "run"))
-    return Sample(np.array(values), np.stack(moves), seeds, runs)
+    return Sample(np.array(values), np.stack(moves), *luck_of(models))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,12 @@ class Model:
         return Fold(*(np.concatenate(parts) for parts in zip(*(vars(one).values() for one in self.folds), strict=True)))
 
 
+def luck_of(models: Sequence[Model]) -> tuple[Array, Array]:
+    """The adaptation seed and the pre-training run of each model, (C,) both, as a `Sample` has them."""
+    seeds, runs = (np.array([getattr(model, name) for model in models]) for name in ("seed", "run"))
+    return seeds, runs
+
+
 @dataclass(frozen=True)
 class GroupScore:
     """A group under one arm at one budget.
@@ -175,7 +181,7 @@ class _Sides:
         """The scores of one side, and how far every patient of the test set moves them."""
         side = self.test.take(_on_side(self.test, self.group, inside))
         everyone = np.unique(self.test.patients)
-        seeds, runs = (np.array([getattr(model, name) for model in self.models]) for name in ("seed", "run"))
+        seeds, runs = luck_of(self.models)
         moves = np.zeros((len(self.models), len(everyone)))
         if not len(side):
             return Sample(np.full(len(self.models), np.nan), moves, seeds, runs)

@@ -108,7 +108,6 @@ def predict_logits(
     *,
     overlap: float = 0.5,
     flips: tuple[int, ...] = (),
-    at_once: int = 4,
 ) -> Tensor:
     """Logits (K, *S) of a scan on its stored grid, through windows of `shape`.
 
@@ -127,7 +126,7 @@ def predict_logits(
             return model(windows)  # type: ignore[no-any-return]
 
     scan = store.unit(row)
-    return slide(scan, tuple(shape), answer, overlap=overlap, flips=flips, at_once=at_once)
+    return slide(scan, tuple(shape), answer, overlap=overlap, flips=flips)
 
 
 def _still(encoder: Encoder, pixels: Tensor) -> list[Tensor]:
